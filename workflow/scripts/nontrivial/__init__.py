@@ -1,0 +1,1 @@
+"""Library shared by the workflow's programs: which layers does a trained network need?"""
