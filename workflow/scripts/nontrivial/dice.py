@@ -1,0 +1,64 @@
+"""The Dice coefficient from counts of pixels.
+
+Counts, not scores, are summed over the slices of a subject (Dice of a volume), so a slice
+with three foreground pixels weighs as little as it should.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Return 2TP / (2TP + FP + FN), and 1 where nothing is there and nothing was predicted.
+
+    Args:
+        tp: true positive pixels, any shape.
+        fp: false positive pixels, the same shape.
+        fn: false negative pixels, the same shape.
+
+    Returns:
+        Dice between 0 and 1, float64, the shape of the counts.
+
+    Source: L. R. Dice, Ecology 26 (1945) 297, in the form of counts.
+    """
+    double = 2 * np.asarray(tp, dtype=np.float64)
+    total = double + np.asarray(fp, dtype=np.float64) + np.asarray(fn, dtype=np.float64)
+    empty = total == 0
+    return np.where(empty, 1.0, double / np.where(empty, 1.0, total))
+
+
+def by_subject(
+    subjects: Sequence[str] | np.ndarray, tp: np.ndarray, fp: np.ndarray, fn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Dice of every subject and class, counts summed over the subject's slices.
+
+    Args:
+        subjects: subject of each of N slices, in any order.
+        tp: true positive pixels per slice and class, shape (N, K).
+        fp: false positive pixels, (N, K).
+        fn: false negative pixels, (N, K).
+
+    Returns:
+        The S subjects' names, sorted, and their Dice, float64 (S, K).
+
+    Raises:
+        ValueError: the number of subjects is not the number of slices.
+    """
+    names, index = np.unique(np.asarray(subjects), return_inverse=True)
+    sums = [sum_by_group(index, counts, len(names)) for counts in (tp, fp, fn)]
+    return names, dice(*sums)
+
+
+def sum_by_group(index: np.ndarray, counts: np.ndarray, groups: int) -> np.ndarray:
+    """Sum the rows of ``counts`` (N, K) that share a group number; int64 (groups, K).
+
+    Raises:
+        ValueError: ``index`` does not have N entries.
+    """
+    counts = np.asarray(counts)
+    if len(index) != len(counts):
+        raise ValueError(f"{len(index)} group numbers for {len(counts)} rows of counts")
+    sums = np.zeros((groups, counts.shape[1]), dtype=np.int64)
+    np.add.at(sums, index, counts)
+    return sums
