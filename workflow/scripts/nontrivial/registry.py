@@ -1,0 +1,38 @@
+"""The networks that come with the workflow: what the Snakefile must know without torch.
+
+Standard library only. A user's own network has no entry here: the configuration gives its
+factory and its kernel table.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network that comes with the workflow.
+
+    Attributes:
+        task: ``classification`` or ``segmentation``.
+        stem: ``torchvision`` (7x7, stride 2, pooling) or ``cifar`` (3x3, stride 1, no pooling).
+        table: file name of its kernel table in ``resources/kernels``.
+    """
+
+    task: str
+    stem: str
+    table: str
+
+
+STEM_OF_CUSTOM = "custom"  # what results say of a user's own network
+
+_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+NETWORKS: dict[str, Entry] = {
+    **{name: Entry("classification", "torchvision", f"{name}.tsv") for name in _RESNETS},
+    **{f"{name}-cifar": Entry("classification", "cifar", f"{name}-cifar.tsv") for name in _RESNETS},
+    "pspnet_resnet34": Entry("segmentation", "torchvision", "pspnet_resnet34.tsv"),
+}
+
+
+def stem_of(name: str) -> str:
+    """Return the stem of a network by name: ``torchvision``, ``cifar`` or ``custom``."""
+    return NETWORKS[name].stem if name in NETWORKS else STEM_OF_CUSTOM
