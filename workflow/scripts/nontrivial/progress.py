@@ -1,0 +1,90 @@
+"""How far a training is: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from contextlib import ExitStack
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from nontrivial.program import log
+
+LINE_EVERY = 30.0  # seconds between lines of a long epoch
+
+
+class Progress:
+    """Counts the steps of one training and tells a person, with the rate and what remains.
+
+    Used as a context manager, so that the bar is closed whatever happens.
+    """
+
+    def __init__(self, epochs: int, steps_per_epoch: int, samples_per_step: int) -> None:
+        """Prepare to count ``epochs * steps_per_epoch`` steps."""
+        self._epochs = epochs
+        self._steps = steps_per_epoch
+        self._samples = samples_per_step
+        self._done = 0
+        self._exit = ExitStack()
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "Progress":
+        """Show the bar, if a person is watching."""
+        self._started = self._last_line = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = self._exit.enter_context(
+                tqdm(total=self._epochs * self._steps, unit="step", dynamic_ncols=True)
+            )
+            # Log lines are then written above the bar, not through it.
+            self._exit.enter_context(logging_redirect_tqdm())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the bar."""
+        self._exit.close()
+
+    def step(self) -> None:
+        """Count one step."""
+        self._done += 1
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update()
+        elif now - self._last_line >= LINE_EVERY:
+            self._last_line = now
+            epoch, step = divmod(self._done - 1, self._steps)
+            log.info(
+                "epoch %d/%d, step %d/%d, %s",
+                epoch + 1,
+                self._epochs,
+                step + 1,
+                self._steps,
+                self._pace(now),
+            )
+
+    def epoch(self, epoch: int, loss: float, metric: str, val: float, rate: float) -> None:
+        """Say how an epoch ended; ``rate`` is in samples per second of training."""
+        now = self._last_line = time.monotonic()
+        text = f"loss {loss:.4f}, val {metric} {val:.4f}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        log.info(
+            "epoch %d/%d: %s, %.0f samples/s, %s left",
+            epoch,
+            self._epochs,
+            text,
+            rate,
+            _clock(self._remaining(now)),
+        )
+
+    def _pace(self, now: float) -> str:
+        rate = self._done * self._samples / max(now - self._started, 1e-9)
+        return f"{rate:.0f} samples/s, {_clock(self._remaining(now))} left"
+
+    def _remaining(self, now: float) -> float:
+        ahead = self._epochs * self._steps - self._done
+        return (now - self._started) / max(self._done, 1) * ahead
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,34 @@
+"""Same seed, device, thread count and versions: same numbers."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a 63-bit seed for one use, such as (seed, epoch, stream)."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch (every device)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def fix_arithmetic(threads: int) -> None:
+    """Set what decides the last bits of a result, for the whole process.
+
+    The thread count; no TF32, so that fp32 means fp32; deterministic cuDNN algorithms,
+    chosen without timing them. On a GPU the gradients of bilinear resizing and of adaptive
+    pooling (both in the PSPNet) are still summed in no fixed order: there, weights are
+    bitwise repeatable for the ResNets only.
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False

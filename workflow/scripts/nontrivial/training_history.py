@@ -1,0 +1,78 @@
+"""The table ``training.parquet``: a row per epoch."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torchvision
+
+from nontrivial.atomic import replacing
+from nontrivial.canonical import canonical
+from nontrivial.training import Epoch
+
+SCHEMA = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("learning_rate", pa.float64()),
+        ("loss", pa.float64()),
+        ("metric", pa.string()),
+        ("val", pa.float64()),
+        ("test", pa.float64()),
+        ("seconds", pa.float64()),
+        ("samples_per_second", pa.float64()),
+        ("device", pa.string()),
+        ("threads", pa.int32()),
+        ("precision", pa.string()),
+        ("versions", pa.string()),
+    ]
+)
+
+
+def versions() -> str:
+    """Return the versions that decide a network's weights, as JSON."""
+    return canonical(
+        {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "cuda": torch.version.cuda,
+        }
+    )
+
+
+def write_history(
+    path: Path,
+    epochs: Sequence[Epoch],
+    *,
+    metric: str,
+    test: float,
+    device: str,
+    threads: int,
+    precision: str,
+) -> None:
+    """Write the table in one step; ``test`` stands in the last row only."""
+    about = {
+        "metric": metric,
+        "device": device,
+        "threads": threads,
+        "precision": precision,
+        "versions": versions(),
+    }
+    rows = [
+        {
+            **about,
+            "epoch": epoch.epoch,
+            "learning_rate": epoch.learning_rate,
+            "loss": epoch.loss,
+            "val": epoch.val,
+            "test": test if epoch is epochs[-1] else None,
+            "seconds": epoch.seconds,
+            "samples_per_second": epoch.samples_per_second,
+        }
+        for epoch in epochs
+    ]
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary)
