@@ -133,9 +133,8 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-def _pair(text: str) -> str:
-    height, _, width = text.partition("x")
-    if _number(height) < 1 or _number(width) < 1:
+def _sides(text: str) -> str:
+    if any(_number(side) < 1 for side in text.split("x")):
         raise ValueError("not a size such as 3x3")
     return text
 
@@ -154,9 +153,9 @@ def _path(text: str) -> str:
 
 _READERS = {
     "path": _path,
-    "kernel_size": _pair,
-    "stride": _pair,
-    "dilation": _pair,
+    "kernel_size": _sides,
+    "stride": _sides,
+    "dilation": _sides,
     "transposed": _truth,
     "block": _optional_number,
     "unit": _optional_number,

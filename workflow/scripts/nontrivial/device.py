@@ -1,0 +1,96 @@
+"""The device that a program computes on, its arithmetic, and what it was."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from nontrivial.errors import UserError
+
+PRECISIONS = ("fp32", "bf16")
+_LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy")
+
+
+def pick(threads: int | None = None) -> torch.device:
+    """Return the GPU where there is one, else the CPU, set for repeatable arithmetic.
+
+    fp32 means fp32: TF32 is off. cuDNN takes deterministic algorithms and does not choose
+    them by timing.
+
+    Args:
+        threads: threads of the CPU's own operations; None leaves torch's choice.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
+    """Return the context that forward passes run in.
+
+    Args:
+        device: where they run.
+        precision: ``fp32``, or ``bf16`` for automatic mixed precision.
+
+    Raises:
+        UserError: the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def out_of_memory_explained(batch_size: int) -> Iterator[None]:
+    """Turn running out of memory, on a GPU or the CPU, into a line that says what to do.
+
+    Raises:
+        UserError: the block ran out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(_too_large("GPU", batch_size)) from error
+    except MemoryError as error:
+        raise UserError(_too_large("machine", batch_size)) from error
+    except RuntimeError as error:
+        # torch has no type of its own for the CPU's allocator.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise UserError(_too_large("machine", batch_size)) from error
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of the GPU or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries whose arithmetic a result rests on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def _too_large(what: str, batch_size: int) -> str:
+    return f"the {what} ran out of memory with batch_size {batch_size}; lower batch_size"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({os.cpu_count()} cores)"

@@ -1,0 +1,85 @@
+"""Trained weights in safetensors files: no code runs when one is read."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from nontrivial.atomic import replacing
+from nontrivial.errors import UserError
+
+_LENGTH_BYTES = 8  # a safetensors file opens with the header's length, little-endian
+
+
+def save(model: torch.nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the network's state, under its own state-dict names, in one step.
+
+    Equal states and metadata give equal bytes: the library itself writes metadata in an
+    order that changes from run to run, so the header is spelled here, keys sorted.
+
+    Args:
+        model: the network, on any device.
+        path: file to write.
+        metadata: text by key; the kernel table's structure digest goes under ``kernels``.
+    """
+    # Cloned one by one, because the format refuses two names for one memory (tied weights).
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    content = to_bytes(state)
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    header["__metadata__"] = metadata
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # the format aligns the tensors
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
+        file.write(text)
+        file.write(memoryview(content)[_LENGTH_BYTES + length :])
+
+
+def load(path: Path, model: torch.nn.Module) -> dict[str, str]:
+    """Load a file of weights into the network, strictly, and return its metadata.
+
+    Raises:
+        UserError: the file is missing, cut short or no safetensors file (a pickle, say), or
+            its names, shapes or types are not the network's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({reason}); train the network") from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: not a complete safetensors file ({error}); pickles are never read;"
+            " delete it and train again"
+        ) from error
+    _check(path, state, model.state_dict())
+    model.load_state_dict(state)
+    return metadata
+
+
+def _check(path: Path, found: dict, wanted: dict) -> None:
+    for name in wanted:
+        if name not in found:
+            raise UserError(_mismatch(path, f"{name} is missing from the file"))
+    for name in found:
+        if name not in wanted:
+            raise UserError(_mismatch(path, f"{name} is not in the network"))
+        for what in ("shape", "dtype"):
+            has, wants = getattr(found[name], what), getattr(wanted[name], what)
+            if has != wants:
+                has, wants = (tuple(x) if what == "shape" else x for x in (has, wants))
+                raise UserError(
+                    _mismatch(path, f"{name} has {what} {has}, the network's is {wants}")
+                )
+
+
+def _mismatch(path: Path, what: str) -> str:
+    return f"{path}: not the weights of this network: {what}; train again or give its own network"
