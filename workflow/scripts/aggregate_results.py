@@ -1,0 +1,44 @@
+"""Collect all targets' rows into one table, correct their tests, and average over seeds."""
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nontrivial import program
+from nontrivial.across_seeds import across_seeds
+from nontrivial.atomic import replacing
+from nontrivial.families import corrected
+from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.target_files import read_list, read_targets
+
+
+def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:
+    """Write ``summary.parquet`` and ``across_seeds.parquet``.
+
+    Args:
+        targets: JSON file ``{"files": [...]}``: the targets' Parquet files in canonical order.
+        output: the summary to write.
+        over_seeds: the table over seeds to write.
+
+    Raises:
+        UserError: a file is missing, cut short or not a target's.
+    """
+    table = read_targets(read_list(targets))
+    rows = table.to_pylist()
+    adjusted = pa.array(corrected(rows), type=pa.float64())
+    summary = table.set_column(SUMMARY.get_field_index("p_holm"), "p_holm", adjusted)
+    with replacing(output) as temporary:
+        pq.write_table(summary.combine_chunks(), temporary)
+    means = pa.Table.from_pylist(across_seeds(rows), schema=ACROSS_SEEDS)
+    with replacing(over_seeds) as temporary:
+        pq.write_table(means, temporary)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--targets", type=Path, required=True, help="JSON list of target files")
+    parser.add_argument("--output", type=Path, required=True, help="summary.parquet")
+    parser.add_argument("--across-seeds", type=Path, required=True, help="across_seeds.parquet")
+    program.run(parser, lambda a: aggregate_results(a.targets, a.output, a.across_seeds))

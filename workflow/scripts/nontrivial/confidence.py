@@ -1,0 +1,3 @@
+"""The confidence level of every interval."""
+
+CONFIDENCE = 0.95

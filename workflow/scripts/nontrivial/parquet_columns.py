@@ -1,0 +1,62 @@
+"""Columns of a Parquet file as arrays, with clear words where the file is not what it should be."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nontrivial.errors import UserError
+
+
+@contextmanager
+def opened(path: Path, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file that must have the columns; errors while it is read are mended too.
+
+    Raises:
+        UserError: the file is missing, cut short, no Parquet, or lacks a column.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(
+                    f"{path}: no column {', '.join(missing)}; delete the file and run again"
+                )
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run the job that writes it") from error
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: not a readable Parquet file ({reason}); delete it and run again"
+        ) from error
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the columns of a whole file, each (rows,).
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or a column has empty fields.
+    """
+    with opened(path, columns) as file:
+        return as_arrays(file.read(columns=list(columns)), path)
+
+
+def as_arrays(table: pa.Table, path: Path) -> dict[str, np.ndarray]:
+    """Return a table's columns as arrays; ``path`` is named in errors.
+
+    Raises:
+        UserError: a column has empty fields.
+    """
+    arrays = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count:
+            raise UserError(
+                f"{path}: column {name} has {column.null_count} empty fields; "
+                "delete the file and run again"
+            )
+        arrays[name] = column.to_numpy()
+    return arrays
