@@ -1,0 +1,112 @@
+"""How every figure looks, and how it is written: colours, sizes, SVG and PNG in one call.
+
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), which people with any
+common colour vision can tell apart; shapes say the same once more.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nontrivial.atomic import replacing
+
+MM_PER_INCH = 25.4
+MIN_WIDTH_MM = 85  # one journal column; narrower figures are not laid out for
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY_BLUE = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#777777"
+LIGHT_GREY = "#E6E6E6"
+
+ROLE_COLOURS = {
+    "stem": BLACK,
+    "decomposition": VERMILLION,
+    "adjacent": ORANGE,
+    "residual": BLUE,
+    "shortcut": PURPLE,
+    "head": GREEN,
+}
+ROLE_MARKERS = {
+    "stem": "s",
+    "decomposition": "D",
+    "adjacent": "v",
+    "residual": "o",
+    "shortcut": "P",
+    "head": "^",
+}
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine has it
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",  # text looks the same where the font is absent
+    "svg.hashsalt": "nontrivial",  # element ids would differ from run to run without it
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Apply the house style to the figures drawn and saved inside, and close them after."""
+    with matplotlib.rc_context(_SETTINGS):
+        try:
+            yield
+        finally:
+            plt.close("all")
+
+
+def inches(width_mm: float, height_mm: float) -> tuple[float, float]:
+    """Return a figure size in inches, as matplotlib wants it."""
+    return width_mm / MM_PER_INCH, height_mm / MM_PER_INCH
+
+
+def note(figure: Figure, text: str, demonstration: bool) -> None:
+    """Write a small note along the lower edge; a demonstration says so before all else."""
+    if demonstration:
+        text = f"DEMONSTRATION, no inference. {text}"
+    figure.text(
+        0.01, 0.006, text, ha="left", va="bottom", fontsize=6, color="#444444", linespacing=1.3
+    )
+
+
+def panel_title(axes: Axes, text: str) -> None:
+    """Write a panel's title at its upper left."""
+    axes.set_title(text, loc="left", pad=4)
+
+
+def save(figure: Figure, svg: Path, png: Path, dpi: int) -> None:
+    """Write the figure as SVG and PNG, each in one step; equal figures give equal bytes.
+
+    Args:
+        figure: drawn inside :func:`styled`.
+        svg: path of the vector file.
+        png: path of the raster file.
+        dpi: pixels per inch of the raster file.
+    """
+    with replacing(svg) as vector, replacing(png) as raster:
+        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(raster, format="png", dpi=dpi, metadata={"Software": None})

@@ -1,0 +1,279 @@
+"""Write the paper's four tables with our numbers beside them."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from nontrivial import program
+from nontrivial.atomic import write_text
+from nontrivial.outcomes import (
+    METRIC_NAMES,
+    ExperimentOutcomes,
+    Outcome,
+    count,
+    describe,
+    read_results,
+    select_outcomes,
+)
+from nontrivial.paper import (
+    CITATION,
+    PAPERS_DATASET,
+    READING_ADJACENT,
+    READING_CAPTIONS,
+    READING_DATA,
+    READING_INVERTED,
+    TASK_NAMES,
+    PaperValue,
+    read_paper_values,
+)
+from nontrivial.text_tables import TextTable, to_csv, to_html, to_markdown
+
+COLUMNS = (
+    "table",
+    "task",
+    "kind",
+    "reading",
+    "block",
+    "metric",
+    "paper",
+    "experiment",
+    "dataset",
+    "network",
+    "stem",
+    "target",
+    "kernels",
+    "status",
+    "value",
+    "value_low",
+    "value_high",
+    "drop",
+    "drop_low",
+    "drop_high",
+    "verdict",
+    "units",
+    "seeds",
+    "demonstration",
+)
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One of the four tables, in our order."""
+
+    number: int
+    task: str
+    kind: str
+
+    @property
+    def title(self) -> str:
+        """Heading, with what is zeroed."""
+        experiment, what = {
+            "block": (2, "kernels inside a block zeroed"),
+            "shortcut": (3, "shortcut kernel of a block zeroed"),
+        }[self.kind]
+        return f"Table {self.number}. {TASK_NAMES[self.task]}, experiment {experiment}: {what}"
+
+
+TABLES = (
+    PaperTable(1, "cifar10", "block"),
+    PaperTable(2, "cifar10", "shortcut"),
+    PaperTable(3, "t1", "block"),
+    PaperTable(4, "t1", "shortcut"),
+)
+
+
+def tabulate_paper(
+    settings: dict,
+    summary: Path,
+    across_seeds: Path,
+    paper: Path,
+    csv: Path,
+    markdown: Path,
+    html: Path,
+) -> None:
+    """Write Tables 1 to 4, the paper's numbers beside ours, as CSV, Markdown and HTML.
+
+    Args:
+        settings: ``experiments``: list of ``name`` and ``paper`` (the paper's task that it
+            stands beside, ``cifar10`` or ``t1``; None for neither).
+        summary: results of every target.
+        across_seeds: the same over seeds.
+        paper: the checked-in numbers.
+        csv: output at full precision, a row per number.
+        markdown: output, for people.
+        html: output, for the report.
+
+    Raises:
+        UserError: a file can't be read, or an experiment has no results.
+    """
+    values = read_paper_values(paper)
+    tables = read_results(summary, across_seeds)
+    experiments = [
+        (entry["paper"], select_outcomes(*tables, entry["name"]))
+        for entry in settings["experiments"]
+        if entry["paper"]
+    ]
+    records = []
+    texts = []
+    for table in TABLES:
+        ours = [outcomes for task, outcomes in experiments if task == table.task]
+        theirs = [value for value in values if value.table == table.number]
+        records += _records(table, theirs, ours)
+        texts.append(_text(table, theirs, ours))
+    write_text(csv, to_csv(COLUMNS, records))
+    write_text(markdown, to_markdown(texts))
+    write_text(html, to_html("The paper's tables beside ours", texts))
+
+
+def _records(
+    table: PaperTable, theirs: list[PaperValue], ours: list[ExperimentOutcomes]
+) -> list[dict]:
+    paper = {value.block: value for value in theirs}
+    empty = dict.fromkeys(COLUMNS) | {"table": table.number, "task": table.task}
+    records = []
+    for outcomes in ours:
+        for outcome in [*outcomes.of_kind(table.kind), outcomes.baseline]:
+            beside = paper.get(outcome.block)
+            records.append(
+                {
+                    "table": table.number,
+                    "task": table.task,
+                    "kind": outcome.kind,
+                    "reading": outcome.reading,
+                    "block": outcome.block,
+                    "metric": outcomes.metric,
+                    "paper": beside.value if beside else None,
+                    "experiment": outcomes.experiment,
+                    "dataset": outcomes.dataset,
+                    "network": outcomes.network,
+                    "stem": outcomes.stem,
+                    "target": outcome.target,
+                    "kernels": outcome.kernels,
+                    "status": outcome.status,
+                    "value": outcome.value,
+                    "value_low": outcome.low,
+                    "value_high": outcome.high,
+                    "drop": outcome.drop,
+                    "drop_low": outcome.drop_low,
+                    "drop_high": outcome.drop_high,
+                    "verdict": outcome.verdict,
+                    "units": outcomes.units,
+                    "seeds": outcomes.seed_count,
+                    "demonstration": outcomes.demonstration,
+                }
+            )
+    if not ours:
+        records = [
+            empty
+            | {
+                "kind": value.kind,
+                "block": value.block,
+                "metric": value.metric,
+                "paper": value.value,
+            }
+            for value in theirs
+        ]
+    return records
+
+
+def _text(table: PaperTable, theirs: list[PaperValue], ours: list[ExperimentOutcomes]) -> TextTable:
+    blocks = sorted(
+        {value.block for value in theirs if value.block is not None}
+        | {o.block for one in ours for o in one.of_kind(table.kind) if o.block is not None}
+    )
+    paper = {value.block: value.value for value in theirs}
+    rows = [
+        (
+            "Paper",
+            "not defined" if table.kind == "block" else "",
+            *(f"{paper[block]:.2f}" if block in paper else "-" for block in blocks),
+            f"{paper[None]:.2f}",
+            "not given",
+        )
+    ]
+    rows += [row for outcomes in ours for row in _our_rows(table, blocks, outcomes)]
+    notes = [
+        f"{one.experiment}: {one.network} ({one.stem} stem) on {one.dataset}; {describe(one)}."
+        for one in ours
+    ]
+    if not ours:
+        notes.append("No experiment of this run stands beside this table.")
+    metric = METRIC_NAMES[theirs[0].metric]
+    notes.append(f"Numbers: {metric} with its 95% interval in brackets. Paper: {CITATION}.")
+    notes.append(READING_CAPTIONS)
+    notes.append(READING_INVERTED)
+    if table.kind == "block":
+        notes.append(READING_ADJACENT + " Which one the paper used is not known.")
+    if table.task == "t1":
+        notes.append(READING_DATA)
+    notes += [
+        f"{one.experiment} uses {one.dataset}, other data than the paper's: compare the pattern,"
+        " not the numbers."
+        for one in ours
+        if one.dataset != PAPERS_DATASET[table.task]
+    ]
+    return TextTable(
+        title=table.title,
+        columns=(
+            "",
+            "Reading" if table.kind == "block" else "",
+            *(f"Block {block}" for block in blocks),
+            "Baseline",
+            "n, seeds",
+        ),
+        rows=rows,
+        notes=notes,
+        numbers=frozenset(range(2, 3 + len(blocks))),
+        demonstration=bool(ours) and all(one.demonstration for one in ours),
+    )
+
+
+def _our_rows(
+    table: PaperTable, blocks: list[int], outcomes: ExperimentOutcomes
+) -> list[tuple[str, ...]]:
+    found = outcomes.of_kind(table.kind)
+    units = "varies" if outcomes.units is None else f"{outcomes.units:,}"
+    name = outcomes.experiment + (" (demonstration)" if outcomes.demonstration else "")
+    rows = []
+    for reading in dict.fromkeys(outcome.reading for outcome in found):
+        cells = {outcome.block: outcome for outcome in found if outcome.reading == reading}
+        rows.append(
+            (
+                name,
+                reading or "",
+                *(_cell(cells[block]) if block in cells else "-" for block in blocks),
+                _cell(outcomes.baseline),
+                f"{units}, {count(outcomes.seed_count, 'seed')}",
+            )
+        )
+    return rows
+
+
+def _cell(outcome: Outcome) -> str:
+    text = f"{outcome.value:.3f}"
+    if outcome.low is not None and outcome.high is not None:
+        text += f" [{outcome.low:.3f}, {outcome.high:.3f}]"
+    return text + (" (cut)" if outcome.status == "cut" else "")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--summary", type=Path, required=True)
+    parser.add_argument("--across-seeds", type=Path, required=True)
+    parser.add_argument("--paper", type=Path, required=True)
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--html", type=Path, required=True)
+    program.run(
+        parser,
+        lambda given: tabulate_paper(
+            given.settings,
+            given.summary,
+            given.across_seeds,
+            given.paper,
+            given.csv,
+            given.markdown,
+            given.html,
+        ),
+    )

@@ -1,0 +1,195 @@
+"""Write the table of all targets of one experiment."""
+
+import argparse
+from pathlib import Path
+
+from nontrivial import program
+from nontrivial.atomic import write_text
+from nontrivial.outcomes import (
+    METRIC_NAMES,
+    ExperimentOutcomes,
+    Outcome,
+    describe,
+    read_results,
+    select_outcomes,
+)
+from nontrivial.text_tables import TextTable, to_csv, to_html, to_markdown
+
+COLUMNS = (
+    "experiment",
+    "training",
+    "dataset",
+    "network",
+    "target",
+    "kind",
+    "reading",
+    "role",
+    "block",
+    "kernels",
+    "live_weights",
+    "total_weights",
+    "status",
+    "metric",
+    "value",
+    "value_low",
+    "value_high",
+    "drop",
+    "drop_low",
+    "drop_high",
+    "p_holm",
+    "verdict",
+    "margin",
+    "units",
+    "seeds",
+    "demonstration",
+)
+STATUS_NAMES = {"cut": "cut: constant output, by construction", "no_effect": "changes nothing"}
+
+
+def tabulate_targets(
+    settings: dict, summary: Path, across_seeds: Path, csv: Path, markdown: Path, html: Path
+) -> None:
+    """Write every target of one experiment as CSV, Markdown and HTML.
+
+    Args:
+        settings: ``experiment``: its name.
+        summary: results of every target.
+        across_seeds: the same over seeds.
+        csv: output at full precision.
+        markdown: output, for people.
+        html: output, for the report.
+
+    Raises:
+        UserError: a file can't be read, or the experiment has no results.
+    """
+    outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
+    everything = [outcomes.baseline, *outcomes.targets]
+    write_text(csv, to_csv(COLUMNS, [_record(outcomes, outcome) for outcome in everything]))
+    text = [_table(outcomes, everything)]
+    write_text(markdown, to_markdown(text))
+    write_text(html, to_html(text[0].title, text))
+
+
+def _p_holm(outcome: Outcome) -> float | None:
+    """Return the test's p value with one seed; with several, each seed has its own."""
+    return outcome.seeds[0].p_holm if len(outcome.seeds) == 1 else None
+
+
+def _record(outcomes: ExperimentOutcomes, outcome: Outcome) -> dict:
+    return {
+        "experiment": outcomes.experiment,
+        "training": outcomes.training,
+        "dataset": outcomes.dataset,
+        "network": outcomes.network,
+        "target": outcome.target,
+        "kind": outcome.kind,
+        "reading": outcome.reading,
+        "role": outcome.role,
+        "block": outcome.block,
+        "kernels": outcome.kernels,
+        "live_weights": outcome.live_weights,
+        "total_weights": outcome.total_weights,
+        "status": outcome.status,
+        "metric": outcomes.metric,
+        "value": outcome.value,
+        "value_low": outcome.low,
+        "value_high": outcome.high,
+        "drop": outcome.drop,
+        "drop_low": outcome.drop_low,
+        "drop_high": outcome.drop_high,
+        "p_holm": _p_holm(outcome),
+        "verdict": outcome.verdict,
+        "margin": outcomes.margin,
+        "units": outcomes.units,
+        "seeds": len(outcome.seeds),
+        "demonstration": outcomes.demonstration,
+    }
+
+
+def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable:
+    metric = METRIC_NAMES[outcomes.metric]
+    several = outcomes.seed_count > 1
+    notes = [
+        f"{outcomes.network} ({outcomes.stem} stem) on {outcomes.dataset}; {describe(outcomes)}.",
+        "Drop = baseline - value: positive is worse. Non-trivial: the interval of the drop lies"
+        f" above the margin of {outcomes.margin:g}; trivial: below it; else undecided.",
+        "Cut: every path crosses the kernel, so the output is constant whatever the training; that"
+        " is no finding.",
+        "Live weights can ever see a pixel; the others only see padding at this input size.",
+    ]
+    if several:
+        notes.append("p (Holm) is left out: each seed has its own, in the summary.")
+    return TextTable(
+        title=f"All targets of {outcomes.experiment}",
+        columns=(
+            "Target",
+            "Role",
+            "Kernels",
+            "Live weights",
+            metric[0].upper() + metric[1:],
+            "95% interval",
+            "Drop",
+            "95% interval",
+            *(() if several else ("p (Holm)",)),
+            "Verdict",
+        ),
+        rows=[_row(outcome, several) for outcome in everything],
+        notes=notes,
+        numbers=frozenset(range(2, 8 if several else 9)),
+        demonstration=outcomes.demonstration,
+    )
+
+
+def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
+    p_holm = _p_holm(outcome)
+    live = (
+        f"{outcome.live_weights / outcome.total_weights:.0%}"
+        if outcome.total_weights and outcome.live_weights is not None
+        else ""
+    )
+    is_baseline = outcome.kind == "baseline"
+    return (
+        outcome.target,
+        outcome.role or "",
+        "" if is_baseline else str(len(outcome.kernels)),
+        live,
+        f"{outcome.value:.4f}",
+        interval(outcome.low, outcome.high),
+        "" if is_baseline else f"{outcome.drop:+.4f}",
+        interval(outcome.drop_low, outcome.drop_high),
+        *(() if several else (spell_p(p_holm),)),
+        STATUS_NAMES.get(outcome.status, outcome.verdict or ""),
+    )
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return ``low to high`` with four decimals, or nothing where it is not defined."""
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def spell_p(p: float | None) -> str:
+    """Return a p value for people: three decimals, or a bound below a thousandth."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--summary", type=Path, required=True)
+    parser.add_argument("--across-seeds", type=Path, required=True)
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--html", type=Path, required=True)
+    program.run(
+        parser,
+        lambda given: tabulate_targets(
+            given.settings,
+            given.summary,
+            given.across_seeds,
+            given.csv,
+            given.markdown,
+            given.html,
+        ),
+    )
