@@ -1,0 +1,26 @@
+# In:    the result of every target of every experiment.
+# Out:   <results>/summary.parquet (all of them), <results>/across_seeds.parquet (means over seeds).
+# Stale: one of those results, the list of targets, the code.
+
+
+rule aggregate:
+    input:
+        PLAN.target_files(),
+    output:
+        summary=f"{RESULTS}/summary.parquet",
+        across_seeds=f"{RESULTS}/across_seeds.parquet",
+    log:
+        f"{LOGS}/aggregate.log",
+    conda:
+        "../envs/evaluate.yaml"
+    params:
+        targets=PLAN.target_list().path,
+        code=code("aggregate_results.py"),
+    shell:
+        "python {SCRIPTS:q}/aggregate_results.py --targets {params.targets:q}"
+        " --output {output.summary:q} --across-seeds {output.across_seeds:q} --log {log:q}"
+
+
+rule summary:
+    input:
+        rules.aggregate.output,

@@ -1,0 +1,98 @@
+# In:  the configuration, its schema, the kernel tables.
+# Out: PLAN (each rule's own part of the configuration), code() (a program's fingerprint).
+# Stale: nothing here; what these functions return makes the jobs of the other files stale.
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+SCRIPTS = ROOT / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from nontrivial.atomic import write_text
+from nontrivial.canonical import canonical, file_digest
+from nontrivial.configuration import complete, read_schema
+from nontrivial.errors import UserError
+from nontrivial.fingerprint import fingerprint, module_file
+from nontrivial.plan import Plan
+from nontrivial.raw_data import source_identity
+
+# Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+try:
+    PLAN = Plan(complete(config, read_schema(ROOT / "config" / "schema.yaml")), ROOT)
+    SPECS = PLAN.specs()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = PLAN.results
+DATA = f"{RESULTS}/data/{{dataset}}"
+NETWORK = f"{RESULTS}/networks/{{training}}/seed{{seed}}"
+EXPERIMENT = f"{RESULTS}/{{experiment}}/seed{{seed}}/zero"
+LOGS = f"{RESULTS}/logs"
+
+
+@functools.cache
+def code(program, factory=None):
+    """Return the fingerprint of a program in workflow/scripts, and of a user's own network."""
+    own = module_file(factory.partition(":")[0], [Path.cwd()]) if factory else None
+    try:
+        ours = fingerprint(SCRIPTS / program, [SCRIPTS])
+        return f"{ours} {fingerprint(own, [Path.cwd()])}" if own else ours
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def dataset_file(name, split=None):
+    """Return an input function: a file of the prepared data of a job's training."""
+
+    def path(wildcards):
+        if "experiment" in wildcards.keys():
+            dataset = PLAN.dataset(wildcards.experiment)
+            part = split or PLAN.config["experiments"][wildcards.experiment]["split"]
+        else:
+            dataset = PLAN.config["trainings"][wildcards.training]["dataset"]
+            part = split
+        folder = f"{RESULTS}/data/{dataset}"
+        return f"{folder}/{name}" if name == "dataset.json" else f"{folder}/{part}/{name}"
+
+    return path
+
+
+def network_file(name):
+    """Return an input function: a file of the trained network of a job's experiment."""
+    return lambda w: f"{RESULTS}/networks/{PLAN.training(w.experiment)}/seed{w.seed}/{name}"
+
+
+def names(section):
+    """Return a pattern that matches the names of one section of the configuration."""
+    return "|".join(sorted(PLAN.config[section]))
+
+
+wildcard_constraints:
+    dataset=names("datasets"),
+    training=names("trainings"),
+    experiment=names("experiments"),
+    seed=r"\d+",
+    batch=r"[^/]+",
+    target=r"[^/]+",
+
+
+onstart:
+    for spec in SPECS:
+        if not os.path.exists(spec.path):
+            write_text(spec.path, spec.text)
+
+
+localrules:
+    all,
+    data,
+    networks,
+    summary,
+    tables,
+    figures,

@@ -1,0 +1,39 @@
+# In:    prepared data (dataset.json carries the digests of the arrays), a kernel table.
+# Out:   <results>/networks/<training>/seed<seed>/: weights, their digest, a row per epoch.
+# Stale: the training's network and recipe, the data's content, the kernels' shapes, the code.
+
+
+rule train:
+    input:
+        dataset=dataset_file("dataset.json"),
+        arrays=[ancient(dataset_file(file.split("/")[1], file.split("/")[0])) for file in ARRAYS],
+        kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
+    output:
+        model=f"{NETWORK}/model.safetensors",
+        digest=f"{NETWORK}/model.json",
+        history=f"{NETWORK}/training.parquet",
+    log:
+        f"{LOGS}/train/{{training}}-seed{{seed}}.log",
+    conda:
+        "../envs/torch.yaml"
+    threads: lambda w: PLAN.config["trainings"][w.training]["recipe"]["threads"]
+    resources:
+        gpu=1,
+    params:
+        settings=lambda w: PLAN.training_settings(w.training),
+        kernels=lambda w: PLAN.structure(w.training),
+        code=lambda w: code("train_network.py", PLAN.factory(w.training)),
+    shell:
+        "python {SCRIPTS:q}/train_network.py --settings {params.settings:q} --seed {wildcards.seed}"
+        ' --data "$(dirname {input.dataset:q})" --kernels {input.kernels:q}'
+        " --output {output.model:q} --digest {output.digest:q} --history {output.history:q}"
+        " --log {log:q}"
+
+
+rule networks:
+    input:
+        [
+            f"{RESULTS}/networks/{name}/seed{seed}/model.json"
+            for name, training in sorted(PLAN.config["trainings"].items())
+            for seed in training["seeds"]
+        ],

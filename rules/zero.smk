@@ -1,0 +1,98 @@
+# In:    a trained network, the prepared split it is judged on, the targets of an experiment.
+# Out:   <results>/<experiment>/seed<seed>/zero/: what each sample got, the metrics per target.
+# Stale: predict: the weights, the data, a batch's targets, precision and batch size, the code;
+#        evaluate: the predictions of its batch or of the baseline, the target, the margin, the code.
+
+
+def predictions(suffix, baseline=False):
+    """Return an input function: the file that holds a target's (or the baseline's) predictions."""
+
+    def path(wildcards):
+        targets = PLAN.targets(wildcards.experiment)
+        batch = targets["baseline" if baseline else wildcards.target].batch
+        return f"{EXPERIMENT}/predictions/{batch}{suffix}".format(**wildcards)
+
+    return path
+
+
+rule predict:
+    input:
+        network=network_file("model.json"),
+        weights=ancient(network_file("model.safetensors")),
+        dataset=dataset_file("dataset.json"),
+        arrays=[
+            ancient(dataset_file(file)) for file in ("images.npy", "labels.npy", "samples.parquet")
+        ],
+        kernels=ancient(lambda w: PLAN.kernel_table(PLAN.training(w.experiment))),
+    output:
+        predictions=f"{EXPERIMENT}/predictions/{{batch}}.parquet",
+        digest=f"{EXPERIMENT}/predictions/{{batch}}.json",
+    log:
+        f"{LOGS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.log",
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lambda w: PLAN.prediction_settings(w.experiment),
+        targets=lambda w: PLAN.batches(w.experiment)[w.batch].path,
+        code=lambda w: code("predict_targets.py", PLAN.factory(PLAN.training(w.experiment))),
+    shell:
+        "python {SCRIPTS:q}/predict_targets.py --settings {params.settings:q}"
+        ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
+        " --kernels {input.kernels:q} --targets {params.targets:q} --threads {threads}"
+        " --output {output.predictions:q} --digest {output.digest:q} --log {log:q}"
+
+
+rule evaluate:
+    input:
+        digest=predictions(".json"),
+        predictions=ancient(predictions(".parquet")),
+        baseline_digest=predictions(".json", baseline=True),
+        baseline=ancient(predictions(".parquet", baseline=True)),
+        dataset=dataset_file("dataset.json"),
+        samples=ancient(dataset_file("samples.parquet")),
+    output:
+        f"{EXPERIMENT}/targets/{{target}}.parquet",
+    log:
+        f"{LOGS}/evaluate/{{experiment}}-seed{{seed}}-{{target}}.log",
+    conda:
+        "../envs/evaluate.yaml"
+    params:
+        settings=lambda w: PLAN.evaluation_settings(w.experiment, int(w.seed), w.target),
+        stored_as=lambda w: PLAN.targets(w.experiment)[w.target].stored_as,
+        code=code("evaluate_target.py"),
+    shell:
+        "python {SCRIPTS:q}/evaluate_target.py --settings {params.settings:q}"
+        " --predictions {input.predictions:q} --stored-as {params.stored_as:q}"
+        " --baseline {input.baseline:q} --samples {input.samples:q} --dataset {input.dataset:q}"
+        " --output {output:q} --log {log:q}"
+
+
+# The example slices are chosen by a rule that knows no result: see config/README.md, `examples`.
+rule predict_examples:
+    input:
+        network=network_file("model.json"),
+        weights=ancient(network_file("model.safetensors")),
+        dataset=dataset_file("dataset.json"),
+        arrays=[
+            ancient(dataset_file(file)) for file in ("images.npy", "labels.npy", "samples.parquet")
+        ],
+    output:
+        f"{EXPERIMENT}/examples.parquet",
+    log:
+        f"{LOGS}/predict_examples/{{experiment}}-seed{{seed}}.log",
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lambda w: PLAN.example_settings(w.experiment),
+        targets=lambda w: PLAN.example_targets(w.experiment).path,
+        code=lambda w: code("predict_examples.py", PLAN.factory(PLAN.training(w.experiment))),
+    shell:
+        "python {SCRIPTS:q}/predict_examples.py --settings {params.settings:q}"
+        ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
+        " --targets {params.targets:q} --output {output:q} --log {log:q}"

@@ -1,0 +1,96 @@
+"""What a program's code does, as one digest: the program and every module of ours it imports.
+
+Snakemake does not see into the modules that a program imports. This digest does, and it is
+taken from the syntax trees without comments and docstrings, so that an edit to the training
+loop cannot be missed and a better comment retrains nothing.
+"""
+
+import ast
+from pathlib import Path
+
+from nontrivial.canonical import digest
+from nontrivial.errors import UserError
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def fingerprint(program: Path, roots: list[Path]) -> str:
+    """Return a digest of a program and of the modules below ``roots`` that it imports.
+
+    Args:
+        program: the Python file that a rule runs (or a user's network module).
+        roots: folders on the import path whose modules are followed, directly or not.
+            Modules found nowhere in them (installed libraries) are left out.
+
+    Raises:
+        UserError: a file cannot be read or is not valid Python.
+    """
+    pending = [Path(program).resolve()]
+    code: dict[str, str] = {}
+    resolved_roots = [Path(root).resolve() for root in roots]
+    while pending:
+        path = pending.pop()
+        name = _relative(path, resolved_roots)
+        if name in code:
+            continue
+        tree = _parse(path)
+        pending += _imported(tree, path, resolved_roots)
+        code[name] = _normalized(tree)
+    return digest(code)
+
+
+def module_file(name: str, roots: list[Path]) -> Path | None:
+    """Return the file of a module, a dotted name, below one of the roots, or None."""
+    for root in roots:
+        base = Path(root).joinpath(*name.split("."))
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return candidate.resolve()
+    return None
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not valid Python ({error}); mend the file") from error
+
+
+def _relative(path: Path, roots: list[Path]) -> str:
+    for root in roots:
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.name
+
+
+def _imported(tree: ast.Module, path: Path, roots: list[Path]) -> list[Path]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, path, roots)
+            names += [base, *(f"{base}.{alias.name}".strip(".") for alias in node.names)]
+    # Importing a.b.c runs a and a.b too.
+    dotted = {
+        ".".join(name.split(".")[: depth + 1])
+        for name in names
+        for depth in range(name.count(".") + 1)
+    }
+    return [file for name in sorted(dotted) if name and (file := module_file(name, roots))]
+
+
+def _absolute(node: ast.ImportFrom, path: Path, roots: list[Path]) -> str:
+    if not node.level:
+        return node.module or ""
+    package = _relative(path, roots).removesuffix(".py").split("/")[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _normalized(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
