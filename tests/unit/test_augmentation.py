@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from nontrivial.augmentation import (
     Augmentation,
     affine_matrices,
@@ -15,7 +16,9 @@ def seeded(seed=0):
 
 def scene(count=64, height=24, width=32):
     """Images whose pixels are bright exactly where the mask is 1."""
-    masks = (torch.rand((count, height // 4, width // 4), generator=seeded(9)) < 0.4).to(torch.uint8)
+    masks = (torch.rand((count, height // 4, width // 4), generator=seeded(9)) < 0.4).to(
+        torch.uint8
+    )
     masks = masks.repeat_interleave(4, 1).repeat_interleave(4, 2)
     return masks[:, None].repeat(1, 2, 1, 1).float(), masks
 

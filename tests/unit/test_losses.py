@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from nontrivial.losses import SMOOTHING, classification_loss, segmentation_loss, soft_dice_loss
 
 

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nontrivial.schedule import SCHEDULES, learning_rate
 
 
@@ -15,7 +16,9 @@ def test_one_cycle_rises_and_falls_linearly():
 
 
 def test_cosine_without_warmup_is_half_a_cosine():
-    assert rates(4, 0.0, "cosine", peak=2.0) == pytest.approx([2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
+    assert rates(4, 0.0, "cosine", peak=2.0) == pytest.approx(
+        [2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5]
+    )
 
 
 @given(

@@ -153,9 +153,9 @@ def change_intensity(
     """Change brightness and contrast of each image (N, C, H, W), already normalized."""
     if augmentation.brightness == 0 and augmentation.contrast == 0:
         return images
-    draws = 2 * torch.rand(
-        (2, images.shape[0], 1, 1, 1), generator=generator, device=images.device
-    ) - 1
+    draws = (
+        2 * torch.rand((2, images.shape[0], 1, 1, 1), generator=generator, device=images.device) - 1
+    )
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     factor = 1 + augmentation.contrast * draws[0]
     return (images - mean) * factor + mean + augmentation.brightness * draws[1]

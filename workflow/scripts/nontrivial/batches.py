@@ -42,8 +42,9 @@ class MappedSamples:
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images and labels of the rows, copied to the device."""
         wanted = rows.cpu().numpy()
-        images, labels = torch.from_numpy(self.images[wanted]), torch.from_numpy(
-            self.labels[wanted]
+        images, labels = (
+            torch.from_numpy(self.images[wanted]),
+            torch.from_numpy(self.labels[wanted]),
         )
         return images.to(self.device), labels.to(self.device)
 

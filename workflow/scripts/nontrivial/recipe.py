@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass, fields
 
 from nontrivial.augmentation import Augmentation
+from nontrivial.device import PRECISIONS
 from nontrivial.errors import UserError
 from nontrivial.schedule import SCHEDULES
-
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Same seed, device, thread count and versions: same numbers."""
+"""Every use of chance has a seed of its own, derived from the training's.
+
+Same seed, device, thread count and versions: same weights, bitwise on the CPU. On a GPU the
+gradients of bilinear resizing and of adaptive pooling, both in the PSPNet, are summed in no
+fixed order: there, only the ResNets repeat bitwise.
+"""
 
 import random
 
@@ -17,18 +22,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def fix_arithmetic(threads: int) -> None:
-    """Set what decides the last bits of a result, for the whole process.
-
-    The thread count; no TF32, so that fp32 means fp32; deterministic cuDNN algorithms,
-    chosen without timing them. On a GPU the gradients of bilinear resizing and of adaptive
-    pooling (both in the PSPNet) are still summed in no fixed order: there, weights are
-    bitwise repeatable for the ResNets only.
-    """
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nontrivial.augmentation import change_intensity, crop_and_flip, deform
 from nontrivial.batches import Normalization, Samples, shuffled, steps_per_epoch
+from nontrivial.device import arithmetic
 from nontrivial.errors import UserError
 from nontrivial.losses import classification_loss, segmentation_loss
 from nontrivial.optimizer import nesterov, set_learning_rate
@@ -128,7 +129,7 @@ def _train_epoch(
         )
         set_learning_rate(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with arithmetic(device, recipe.precision):
             logits = model(images)
         loss = _loss(problem.task, recipe, logits, labels)
         loss.backward()

@@ -1,16 +1,14 @@
 """The table ``training.parquet``: a row per epoch."""
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-import torchvision
 
 from nontrivial.atomic import replacing
 from nontrivial.canonical import canonical
+from nontrivial.device import versions
 from nontrivial.training import Epoch
 
 SCHEMA = pa.schema(
@@ -31,18 +29,6 @@ SCHEMA = pa.schema(
 )
 
 
-def versions() -> str:
-    """Return the versions that decide a network's weights, as JSON."""
-    return canonical(
-        {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "cuda": torch.version.cuda,
-        }
-    )
-
-
 def write_history(
     path: Path,
     epochs: Sequence[Epoch],
@@ -59,7 +45,7 @@ def write_history(
         "device": device,
         "threads": threads,
         "precision": precision,
-        "versions": versions(),
+        "versions": canonical(versions()),
     }
     rows = [
         {

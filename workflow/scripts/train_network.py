@@ -1,0 +1,186 @@
+"""Train one network on one prepared data set with one recipe and one seed."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nontrivial import device as devices
+from nontrivial import networks, program, registry, samples, weights
+from nontrivial.atomic import write_text
+from nontrivial.batches import (
+    Normalization,
+    Samples,
+    fastest_memory_format,
+    normalization,
+    place,
+)
+from nontrivial.canonical import canonical, file_digest
+from nontrivial.convolutions import check_table
+from nontrivial.errors import UserError
+from nontrivial.kernels import read_table, structure_digest
+from nontrivial.prepared import SPLITS, Description, open_split, read_description
+from nontrivial.program import log
+from nontrivial.recipe import Recipe, read_recipe
+from nontrivial.reproducibility import seed_everything
+from nontrivial.training import Epoch, Problem, train
+from nontrivial.training_history import write_history
+from nontrivial.validation import METRICS, accuracy, mean_dice
+
+
+def train_network(
+    settings: dict,
+    seed: int,
+    data: Path,
+    kernels: Path,
+    output: Path,
+    digest: Path,
+    history: Path,
+) -> None:
+    """Train, score on val after each epoch and on test once, and write the last weights.
+
+    Args:
+        settings: ``{"network": {"name", "factory"}, "recipe": {...}}``.
+        seed: of the first weights and of everything drawn afterwards.
+        data: folder of the prepared data.
+        kernels: the network's kernel table.
+        output: ``model.safetensors``; the same weights give the same bytes.
+        digest: ``model.json``, written last: it vouches for the other two.
+        history: ``training.parquet``.
+
+    Raises:
+        UserError: the settings, the data, the kernel table and the network do not fit
+            together, the loss is not finite, or memory is short.
+    """
+    recipe = read_recipe(settings["recipe"])
+    network = settings["network"]
+    description = read_description(data / "dataset.json")
+    refuse_misfit(network["name"], description, recipe, data)
+    table = read_table(kernels)
+    device = devices.pick(recipe.threads)
+    seed_everything(seed)
+    try:
+        with devices.out_of_memory_explained(recipe.batch_size):
+            model = networks.build(
+                network["name"],
+                network["factory"],
+                len(description.classes),
+                description.channels,
+                description.size,
+            )
+            check_table(table, model, description.channels, description.size, kernels)
+            memory_format = fastest_memory_format(device, recipe.precision)
+            model = model.to(device=device, memory_format=memory_format)
+            normalize = normalization(description.mean, description.std, device, memory_format)
+            placed = place({split: open_split(data, split) for split in SPLITS}, device)
+            score = _scorer(description, data, placed, normalize, device)
+            log.info(
+                "%s on %s, %s, %d threads: %d samples, %d epochs, batches of %d",
+                network["name"],
+                devices.describe(device),
+                recipe.precision,
+                recipe.threads,
+                len(placed["train"]),
+                recipe.epochs,
+                recipe.batch_size,
+            )
+            metric = METRICS[description.task]
+            validate = partial(score, split="val")
+            problem = Problem(description.task, placed["train"], normalize, validate, metric)
+            epochs: list[Epoch] = list(train(model, problem, recipe, seed, device))
+            test = score(model, "test")
+    except UserError as error:
+        raise UserError(f"{output.parent}: {error}") from error
+    log.info("test %s: %.4f", metric, test)
+    digest.unlink(missing_ok=True)  # it must not vouch for the next file
+    weights.save(model, output, {"network": network["name"], "kernels": structure_digest(table)})
+    write_history(
+        history,
+        epochs,
+        metric=metric,
+        test=test,
+        device=devices.describe(device),
+        threads=recipe.threads,
+        precision=recipe.precision,
+    )
+    write_text(digest, canonical({"sha256": file_digest(output)}) + "\n")
+
+
+def refuse_misfit(network: str, description: Description, recipe: Recipe, data: Path) -> None:
+    """Refuse a network and a recipe that the data cannot be used with.
+
+    Raises:
+        UserError: the network is for another task, the Dice loss is wanted without
+            segmentation, the crop is wider than the image, or there is next to no data.
+    """
+    where = data / "dataset.json"
+    entry = registry.NETWORKS.get(network)
+    if entry is not None and entry.task != description.task:
+        raise UserError(
+            f"network {network} is for {entry.task} but {where} is for {description.task};"
+            " choose a network and a data set of one task"
+        )
+    if recipe.dice_weight > 0 and description.task != "segmentation":
+        raise UserError(
+            f"recipe: dice_weight is {recipe.dice_weight:g} but {where} is for"
+            f" {description.task}; set it to 0"
+        )
+    padding = recipe.augmentation.crop_padding
+    if padding >= min(description.size):
+        raise UserError(
+            f"recipe: crop_padding is {padding} but the images of {where} are"
+            f" {description.size[0]} x {description.size[1]}; make it smaller"
+        )
+    for split, least in (("train", 2), ("val", 1), ("test", 1)):
+        if description.counts[split] < least:
+            raise UserError(
+                f"{where}: {split} has {description.counts[split]} samples and needs {least};"
+                " change how the data are split"
+            )
+
+
+def _scorer(
+    description: Description,
+    data: Path,
+    placed: dict[str, Samples],
+    normalize: Normalization,
+    device: torch.device,
+) -> Callable[[nn.Module, str], float]:
+    """Return the function that scores a network on a split by name."""
+
+    def by_image(model: nn.Module, split: str) -> float:
+        return accuracy(model, placed[split], normalize, device)
+
+    def by_subject(model: nn.Module, split: str) -> float:
+        subjects = samples.read(data / split / "samples.parquet")["subject"].to_numpy()
+        return mean_dice(
+            model, placed[split], normalize, device, subjects, len(description.classes)
+        )
+
+    return by_image if description.task == "classification" else by_subject
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of prepared data")
+    parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
+    parser.add_argument("--output", type=Path, required=True, help="model.safetensors")
+    parser.add_argument("--digest", type=Path, required=True, help="model.json")
+    parser.add_argument("--history", type=Path, required=True, help="training.parquet")
+    program.run(
+        parser,
+        lambda given: train_network(
+            given.settings,
+            given.seed,
+            given.data,
+            given.kernels,
+            given.output,
+            given.digest,
+            given.history,
+        ),
+    )
