@@ -9,9 +9,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir)
+# Relative, so that a moved folder makes nothing stale.
+ROOT = Path(os.path.relpath(workflow.basedir))
 SCRIPTS = ROOT / "workflow" / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(SCRIPTS.resolve()))
 
 from nontrivial.atomic import write_text
 from nontrivial.canonical import canonical, file_digest
@@ -36,6 +37,9 @@ NETWORK = f"{RESULTS}/networks/{{training}}/seed{{seed}}"
 EXPERIMENT = f"{RESULTS}/{{experiment}}/seed{{seed}}/zero"
 LOGS = f"{RESULTS}/logs"
 
+SPLITS = ["train", "val", "test"]
+PREPARED = ["images.npy", "labels.npy", "samples.parquet"]
+
 
 @functools.cache
 def code(program, factory=None):
@@ -48,20 +52,26 @@ def code(program, factory=None):
         raise WorkflowError(str(error)) from None
 
 
-def dataset_file(name, split=None):
-    """Return an input function: a file of the prepared data of a job's training."""
+def data_of(wildcards):
+    """Return the folder of the prepared data that a job's training or experiment uses."""
+    if "experiment" in wildcards.keys():
+        return f"{RESULTS}/data/{PLAN.dataset(wildcards.experiment)}"
+    return f"{RESULTS}/data/{PLAN.config['trainings'][wildcards.training]['dataset']}"
 
-    def path(wildcards):
-        if "experiment" in wildcards.keys():
-            dataset = PLAN.dataset(wildcards.experiment)
-            part = split or PLAN.config["experiments"][wildcards.experiment]["split"]
-        else:
-            dataset = PLAN.config["trainings"][wildcards.training]["dataset"]
-            part = split
-        folder = f"{RESULTS}/data/{dataset}"
-        return f"{folder}/{name}" if name == "dataset.json" else f"{folder}/{part}/{name}"
 
-    return path
+def description(wildcards):
+    """Return the description of a job's prepared data, which holds the digests of its arrays."""
+    return f"{data_of(wildcards)}/dataset.json"
+
+
+def prepared(*splits):
+    """Return an input function: the arrays and samples of some splits, or of the judged one."""
+
+    def paths(wildcards):
+        chosen = splits or [PLAN.config["experiments"][wildcards.experiment]["split"]]
+        return [f"{data_of(wildcards)}/{split}/{name}" for split in chosen for name in PREPARED]
+
+    return paths
 
 
 def network_file(name):

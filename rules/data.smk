@@ -15,16 +15,9 @@ def raw_data(dataset):
         raise WorkflowError(f"datasets.{dataset}: {error}") from None
 
 
-ARRAYS = expand(
-    "{split}/{file}",
-    split=["train", "val", "test"],
-    file=["images.npy", "labels.npy", "samples.parquet"],
-)
-
-
 rule prepare:
     output:
-        [f"{DATA}/{file}" for file in ARRAYS],
+        [f"{DATA}/{split}/{name}" for split in SPLITS for name in PREPARED],
         description=f"{DATA}/dataset.json",
     log:
         f"{LOGS}/prepare/{{dataset}}.log",

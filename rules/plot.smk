@@ -171,7 +171,7 @@ rule plot_map:
 
 rule plot_learning:
     input:
-        dataset=dataset_file("dataset.json"),
+        dataset=description,
         histories=lambda w: [
             f"{RESULTS}/networks/{w.training}/seed{seed}/training.parquet"
             for seed in sorted(PLAN.config["trainings"][w.training]["seeds"])
@@ -203,7 +203,7 @@ rule plot_learning:
 # The slices of the first seed only: an example, no statistic.
 rule plot_slices:
     input:
-        dataset=dataset_file("dataset.json"),
+        dataset=description,
         examples=lambda w: (
             f"{RESULTS}/{w.experiment}/seed{PLAN.seeds(w.experiment)[0]}/zero/examples.parquet"
         ),

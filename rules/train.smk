@@ -5,8 +5,8 @@
 
 rule train:
     input:
-        dataset=dataset_file("dataset.json"),
-        arrays=[ancient(dataset_file(file.split("/")[1], file.split("/")[0])) for file in ARRAYS],
+        dataset=description,
+        arrays=ancient(prepared("train", "val", "test")),
         kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
     output:
         model=f"{NETWORK}/model.safetensors",

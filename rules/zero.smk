@@ -10,7 +10,7 @@ def predictions(suffix, baseline=False):
     def path(wildcards):
         targets = PLAN.targets(wildcards.experiment)
         batch = targets["baseline" if baseline else wildcards.target].batch
-        return f"{EXPERIMENT}/predictions/{batch}{suffix}".format(**wildcards)
+        return f"{EXPERIMENT}/predictions/{batch}{suffix}"
 
     return path
 
@@ -19,10 +19,8 @@ rule predict:
     input:
         network=network_file("model.json"),
         weights=ancient(network_file("model.safetensors")),
-        dataset=dataset_file("dataset.json"),
-        arrays=[
-            ancient(dataset_file(file)) for file in ("images.npy", "labels.npy", "samples.parquet")
-        ],
+        dataset=description,
+        arrays=ancient(prepared()),
         kernels=ancient(lambda w: PLAN.kernel_table(PLAN.training(w.experiment))),
     output:
         predictions=f"{EXPERIMENT}/predictions/{{batch}}.parquet",
@@ -51,8 +49,8 @@ rule evaluate:
         predictions=ancient(predictions(".parquet")),
         baseline_digest=predictions(".json", baseline=True),
         baseline=ancient(predictions(".parquet", baseline=True)),
-        dataset=dataset_file("dataset.json"),
-        samples=ancient(dataset_file("samples.parquet")),
+        dataset=description,
+        samples=ancient(lambda w: prepared()(w)[-1]),
     output:
         f"{EXPERIMENT}/targets/{{target}}.parquet",
     log:
@@ -75,10 +73,8 @@ rule predict_examples:
     input:
         network=network_file("model.json"),
         weights=ancient(network_file("model.safetensors")),
-        dataset=dataset_file("dataset.json"),
-        arrays=[
-            ancient(dataset_file(file)) for file in ("images.npy", "labels.npy", "samples.parquet")
-        ],
+        dataset=description,
+        arrays=ancient(prepared()),
     output:
         f"{EXPERIMENT}/examples.parquet",
     log:

@@ -1,0 +1,44 @@
+# make quickstart   set up, run the whole experiment on embedded data, build its report
+# make test         set up, run the tests
+# make report       build the report of a finished run (CONFIG=config/config.yaml)
+# make lint         check style
+# make lock         resolve pyproject.toml anew
+
+PYTHON ?= python3
+CONFIG ?= config/config.yaml
+CORES ?= all
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+RESULTS = $(shell sed -n 's/^results_dir: *//p' $(CONFIG))
+
+.PHONY: quickstart test report lint lock
+
+quickstart: $(INSTALLED)
+	$(BIN)/snakemake --cores $(CORES) --configfile config/quickstart.yaml
+	@$(MAKE) --no-print-directory report CONFIG=config/quickstart.yaml
+
+report: $(INSTALLED)
+	$(BIN)/snakemake --configfile $(CONFIG) --report $(RESULTS)/report.html
+	@echo "The report is $(RESULTS)/report.html: open it in a browser."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check --line-length 100 Snakefile rules
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON=python3.11, say" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "error: $(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+# Needs uv; the lock names no index, so it works with any that has the packages.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate -o requirements.lock
