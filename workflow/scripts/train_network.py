@@ -25,7 +25,7 @@ from nontrivial.kernels import read_table, structure_digest
 from nontrivial.prepared import SPLITS, Description, open_split, read_description
 from nontrivial.program import log
 from nontrivial.recipe import Recipe, read_recipe
-from nontrivial.reproducibility import seed_everything
+from nontrivial.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.training import Epoch, Problem, train
 from nontrivial.training_history import write_history
 from nontrivial.validation import METRICS, accuracy, mean_dice
@@ -60,7 +60,8 @@ def train_network(
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
     table = read_table(kernels)
-    device = devices.pick(recipe.threads)
+    device = devices.pick()
+    fix_arithmetic(recipe.threads)
     seed_everything(seed)
     try:
         with devices.out_of_memory_explained(recipe.batch_size):

@@ -1,9 +1,4 @@
-"""Every use of chance has a seed of its own, derived from the training's.
-
-Same seed, device, thread count and versions: same weights, bitwise on the CPU. On a GPU the
-gradients of bilinear resizing and of adaptive pooling, both in the PSPNet, are summed in no
-fixed order: there, only the ResNets repeat bitwise.
-"""
+"""Same seed, device, thread count and versions: same numbers."""
 
 import random
 
@@ -22,3 +17,22 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def fix_arithmetic(threads: int | None) -> None:
+    """Set what decides the last bits of a result, for the whole process.
+
+    The thread count; no TF32, so that fp32 means fp32; deterministic cuDNN algorithms,
+    chosen without timing them. On a GPU the gradients of bilinear resizing and of adaptive
+    pooling, both in the PSPNet, are still summed in no fixed order: there, only the ResNets
+    train to the same bits.
+
+    Args:
+        threads: threads of the CPU's own operations; None leaves torch's choice.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
