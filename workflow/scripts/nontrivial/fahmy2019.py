@@ -1,0 +1,2 @@
+"""stub"""
+def prepare(settings, data_dir, output): raise NotImplementedError

@@ -1,0 +1,62 @@
+"""From the values in a label volume to class numbers."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nontrivial.errors import UserError
+
+OTHER = "other"
+MOST_CLASSES = 256  # masks are stored as uint8
+
+
+class LabelMap:
+    """Merges, selects or drops label values.
+
+    Args:
+        mapping: raw value (or ``other``: every value not listed) -> class number; None if the
+            values are the class numbers.
+        classes: names by class number.
+
+    Raises:
+        UserError: the mapping makes no sense, or a class can't occur.
+    """
+
+    def __init__(self, mapping: dict[str, int] | None, classes: list[str]) -> None:
+        if not 2 <= len(classes) <= MOST_CLASSES:
+            raise UserError(f"classes: give 2 to {MOST_CLASSES} names, the background first")
+        if mapping is None:
+            mapping = {str(number): number for number in range(len(classes))}
+        self._other = mapping.get(OTHER)
+        self._classes: dict[int, int] = {}
+        for key, number in mapping.items():
+            if not 0 <= number < len(classes):
+                raise UserError(f"label_map: {key} becomes {number}, which `classes` does not name")
+            if key != OTHER:
+                try:
+                    self._classes[int(key)] = number
+                except ValueError:
+                    raise UserError(
+                        f"label_map: {key!r} is neither an integer nor {OTHER!r}"
+                    ) from None
+        never = set(range(len(classes))) - set(mapping.values())
+        if never:
+            raise UserError(f"label_map: no value becomes class {classes[min(never)]}")
+
+    def apply(self, label: np.ndarray, path: Path) -> np.ndarray:
+        """Return the class numbers (uint8) of an integer label volume.
+
+        Raises:
+            UserError: a value is not in the map; names the file and the values.
+        """
+        values, places = np.unique(label, return_inverse=True)
+        unknown = [int(value) for value in values if int(value) not in self._classes]
+        if unknown and self._other is None:
+            named = ", ".join(str(value) for value in unknown[:10])
+            raise UserError(
+                f"{path}: label value(s) {named} are not in the map; add them to label_map"
+            )
+        table = np.array(
+            [self._classes.get(int(value), self._other or 0) for value in values], dtype=np.uint8
+        )
+        return table[places].reshape(label.shape)

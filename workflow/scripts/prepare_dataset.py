@@ -1,0 +1,59 @@
+"""Turn a raw data set into the prepared form: memory-mappable arrays and a table of samples."""
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from nontrivial import cifar10, digits, fahmy2019, hippocampus, mni152, nifti, program
+from nontrivial.errors import UserError
+
+log = logging.getLogger("nontrivial")
+
+SOURCES: dict[str, Callable[[dict, Path, Path], None]] = {
+    "cifar10": cifar10.prepare,
+    "digits": digits.prepare,
+    "fahmy2019": fahmy2019.prepare,
+    "hippocampus": hippocampus.prepare,
+    "mni152": mni152.prepare,
+    "nifti": nifti.prepare,
+}
+
+
+def prepare_dataset(name: str, settings: dict, data_dir: Path, output: Path) -> None:
+    """Prepare one data set.
+
+    Args:
+        name: its name in the configuration, for messages.
+        settings: its section there, defaults filled in; ``source`` says how to read it.
+        data_dir: folder of the raw data.
+        output: folder of the prepared data; complete once ``dataset.json`` stands there.
+
+    Raises:
+        UserError: the data or the settings are wrong; names the data set.
+    """
+    try:
+        source = SOURCES[settings["source"]]
+    except KeyError:
+        raise UserError(
+            f"datasets.{name}.source: give one of {', '.join(SOURCES)}, "
+            f"not {settings.get('source')!r}"
+        ) from None
+    try:
+        source(settings, Path(data_dir), Path(output))
+    except UserError as error:
+        raise UserError(f"data set {name}: {error}") from error
+    log.info("data set %s: prepared in %s", name, output)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="the data set's name in the configuration")
+    parser.add_argument(
+        "--settings", type=program.settings_argument, required=True, help="its section, as JSON"
+    )
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the raw data")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the prepared data")
+    program.run(
+        parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output)
+    )
