@@ -49,6 +49,17 @@ def complete(config: dict, schema: dict) -> dict:
     return filled
 
 
+def resolve(part: dict, schema: dict) -> dict:
+    """Return a part of the schema with its reference followed; its own keys win."""
+    if "$ref" not in part:
+        return part
+    node = schema
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        node = node[name]
+    own = {key: value for key, value in part.items() if key != "$ref"}
+    return {**resolve(node, schema), **own}
+
+
 def network_task(config: dict, network: str) -> str | None:
     """Return the task of a network named in the configuration or built in, or None."""
     if network in config["networks"]:
@@ -109,11 +120,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def _filled(value: object, schema: dict, root: dict) -> object:
-    if "$ref" in schema:
-        schema = {
-            **_resolve(schema["$ref"], root),
-            **{k: v for k, v in schema.items() if k != "$ref"},
-        }
+    schema = resolve(schema, root)
     if isinstance(value, dict):
         for branch in schema.get("allOf", []):
             if Draft202012Validator(branch["if"]).is_valid(value):
@@ -137,13 +144,6 @@ def _filled(value: object, schema: dict, root: dict) -> object:
     if "integer" in kinds and isinstance(value, float):
         return int(value)
     return value
-
-
-def _resolve(reference: str, root: dict) -> dict:
-    node = root
-    for part in reference.removeprefix("#/").split("/"):
-        node = node[part]
-    return node
 
 
 def _cross_check(config: dict) -> Iterator[str]:
