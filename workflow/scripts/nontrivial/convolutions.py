@@ -32,6 +32,15 @@ def convolutions(model: torch.nn.Module) -> dict[str, _ConvNd]:
     return {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd)}
 
 
+def stored_weight(module: _ConvNd) -> torch.nn.Parameter | None:
+    """Return a convolution's weight, or None where it is computed from other parameters.
+
+    Weight normalization and pruning compute it anew at every use, so there is nothing that
+    could be set or compared.
+    """
+    return module._parameters.get("weight")
+
+
 def forward_calls(model: torch.nn.Module, channels: int, size: tuple[int, int]) -> list[Call]:
     """Return the convolution calls of one forward pass in evaluation mode, in their order.
 

@@ -1,4 +1,4 @@
-"""The device that a program computes on, its arithmetic, and what it was."""
+"""The device that a program computes on, its precision and its memory, and what it was."""
 
 import os
 import platform
@@ -15,21 +15,8 @@ PRECISIONS = ("fp32", "bf16")
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy")
 
 
-def pick(threads: int | None = None) -> torch.device:
-    """Return the GPU where there is one, else the CPU, set for repeatable arithmetic.
-
-    fp32 means fp32: TF32 is off. cuDNN takes deterministic algorithms and does not choose
-    them by timing.
-
-    Args:
-        threads: threads of the CPU's own operations; None leaves torch's choice.
-    """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+def pick() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

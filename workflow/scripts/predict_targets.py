@@ -1,0 +1,170 @@
+"""Predict with a trained network, once per zeroing target: what each sample gets."""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from nontrivial import device as devices
+from nontrivial import program, weights
+from nontrivial.atomic import replacing, write_text
+from nontrivial.batches import fastest_memory_format, normalization, place
+from nontrivial.canonical import canonical
+from nontrivial.convolutions import check_table, forward_calls
+from nontrivial.dependence import Dependence
+from nontrivial.errors import UserError
+from nontrivial.kernels import read_table, structure_digest
+from nontrivial.live_weights import count_weights
+from nontrivial.networks import build
+from nontrivial.prediction import Problem, predict
+from nontrivial.predictions import About, PredictionsWriter
+from nontrivial.prepared import read_description
+from nontrivial.reproducibility import fix_arithmetic
+from nontrivial.split_arrays import open_checked
+from nontrivial.target_spec import TargetSpec, read_spec
+from nontrivial.zeroing import kernel_weights, state_digest, zeroed
+
+log = logging.getLogger("nontrivial")
+
+
+def predict_targets(
+    settings: dict,
+    data: Path,
+    model_path: Path,
+    kernels_path: Path,
+    targets_path: Path,
+    output: Path,
+    digest_path: Path,
+    threads: int | None = None,
+) -> None:
+    """Zero each target, pass the whole split through the network, restore, and store.
+
+    Args:
+        settings: ``network`` (``name``, ``factory``), ``precision``, ``batch_size``, ``split``.
+        data: folder of the prepared data.
+        model_path: weights in safetensors, with the kernel table's digest in their metadata.
+        kernels_path: the network's kernel table.
+        targets_path: spec file of the targets.
+        output: predictions to write, in the order of the spec (Parquet).
+        digest_path: digest of their content to write (JSON).
+        threads: threads of the CPU's operations; None leaves torch's choice.
+
+    Raises:
+        UserError: an input is missing or bad, or inputs do not belong together.
+        RuntimeError: the network is not what it was before (a defect).
+    """
+    fix_arithmetic(threads or torch.get_num_threads())
+    device = devices.pick()
+    description = read_description(data / "dataset.json")
+    images, labels = open_checked(data, settings["split"], description)
+    kernels = read_table(kernels_path)
+    targets = read_spec(targets_path, {kernel.path for kernel in kernels})
+
+    model = build(
+        settings["network"]["name"],
+        settings["network"]["factory"],
+        len(description.classes),
+        description.channels,
+        description.size,
+    )
+    metadata = weights.load(model_path, model)
+    if metadata.get("kernels") != structure_digest(kernels):
+        raise UserError(
+            f"{model_path}: trained with another kernel table than {kernels_path};"
+            " give the table that it was trained with, or train again"
+        )
+    model.eval().requires_grad_(False)
+    check_table(kernels, model, description.channels, description.size, kernels_path)
+    about = _describe(model, targets, description.channels, description.size)
+
+    memory_format = fastest_memory_format(device, settings["precision"])
+    model.to(device=device, memory_format=memory_format)
+    problem = Problem(
+        task=description.task,
+        classes=len(description.classes),
+        samples=place({"split": (images, labels)}, device)["split"],
+        normalize=normalization(description.mean, description.std, device, memory_format),
+        batch_size=settings["batch_size"],
+        precision=settings["precision"],
+        device=device,
+    )
+    provenance = {
+        "device": devices.describe(device),
+        "threads": torch.get_num_threads(),
+        "precision": settings["precision"],
+        "batch_size": settings["batch_size"],
+        "versions": devices.versions(),
+    }
+    untouched = state_digest(model)
+    with replacing(output) as temporary:
+        writer = PredictionsWriter(temporary, description.task, about, provenance)
+        seconds: dict[str, float] = {}
+        for number, target in enumerate(targets, start=1):
+            started = time.perf_counter()
+            with zeroed(model, target.kernels):
+                columns = predict(model, problem)
+            writer.write(target.name, columns)
+            seconds[target.name] = time.perf_counter() - started
+            _report(number, len(targets), target.name, len(images), seconds)
+        content = writer.close(seconds)
+        if state_digest(model) != untouched:
+            raise RuntimeError("the network is not what it was before its kernels were zeroed")
+    write_text(digest_path, canonical({"sha256": content}) + "\n")
+
+
+def _describe(
+    model: torch.nn.Module, targets: list[TargetSpec], channels: int, size: tuple[int, int]
+) -> dict[str, About]:
+    calls = forward_calls(model, channels, size)
+    dependence = Dependence(model, channels, size)
+    about = {}
+    for target in targets:
+        kernel_weights(model, target.kernels)  # refuse what cannot be zeroed before any pass
+        live, total = count_weights(calls, target.kernels)
+        about[target.name] = About(dependence.status(target.kernels, live), live, total)
+    return about
+
+
+def _report(number: int, count: int, name: str, samples: int, seconds: dict[str, float]) -> None:
+    mean = sum(seconds.values()) / number
+    log.info(
+        "target %d/%d %s: %.1f s, %.0f samples/s, %.0f s left",
+        number,
+        count,
+        name,
+        seconds[name],
+        samples / seconds[name],
+        mean * (count - number),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
+    parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
+    parser.add_argument("--targets", type=Path, required=True, help="spec of the targets (JSON)")
+    parser.add_argument("--output", type=Path, required=True, help="predictions (Parquet)")
+    parser.add_argument("--digest", type=Path, required=True, help="their digest (JSON)")
+    parser.add_argument("--threads", type=int, help="threads of the CPU's operations")
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    predict_targets(
+        arguments.settings,
+        arguments.data,
+        arguments.model,
+        arguments.kernels,
+        arguments.targets,
+        arguments.output,
+        arguments.digest,
+        arguments.threads,
+    )
+
+
+if __name__ == "__main__":
+    program.run(_parser(), _main)
