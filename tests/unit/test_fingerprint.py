@@ -22,7 +22,7 @@ def main():
 FILES = {
     "run_it.py": PROGRAM,
     "ours/__init__.py": "",
-    "ours/loop.py": "from ours.deep.leaf import constant\n\n\ndef step(x):\n    return x + constant\n",
+    "ours/loop.py": "from ours.deep.leaf import constant\n\n\ndef step(x):\n    return constant\n",
     "ours/deep/__init__.py": "",
     "ours/deep/leaf.py": "from . import sibling\n\nconstant = 1\n",
     "ours/deep/sibling.py": "here = True\n",

@@ -10,6 +10,7 @@ from nontrivial import program
 from nontrivial.across_seeds import across_seeds
 from nontrivial.atomic import replacing
 from nontrivial.families import corrected
+from nontrivial.lean_arrow import without_pandas
 from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
 from nontrivial.target_files import read_list, read_targets
 
@@ -37,6 +38,7 @@ def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:
 
 
 if __name__ == "__main__":
+    without_pandas()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", type=Path, required=True, help="JSON list of target files")
     parser.add_argument("--output", type=Path, required=True, help="summary.parquet")

@@ -16,6 +16,7 @@ from nontrivial.atomic import replacing
 from nontrivial.canonical import canonical
 from nontrivial.classification_metrics import accuracy_measurements, log_probability_measurement
 from nontrivial.errors import UserError
+from nontrivial.lean_arrow import without_pandas
 from nontrivial.measurement import Measurement
 from nontrivial.parquet_columns import read_columns
 from nontrivial.prepared import Description, read_description
@@ -206,6 +207,7 @@ def _row(
 
 
 if __name__ == "__main__":
+    without_pandas()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=program.settings_argument, required=True)
     parser.add_argument("--predictions", type=Path, required=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nontrivial import device as devices
-from nontrivial import program, weights
+from nontrivial import program
 from nontrivial.atomic import replacing, write_text
 from nontrivial.batches import fastest_memory_format, normalization, place
 from nontrivial.canonical import canonical
@@ -17,13 +17,13 @@ from nontrivial.dependence import Dependence
 from nontrivial.errors import UserError
 from nontrivial.kernels import read_table, structure_digest
 from nontrivial.live_weights import count_weights
-from nontrivial.networks import build
-from nontrivial.prediction import Problem, predict
+from nontrivial.prediction import Question, predict
 from nontrivial.predictions import About, PredictionsWriter
 from nontrivial.prepared import read_description
 from nontrivial.reproducibility import fix_arithmetic
 from nontrivial.split_arrays import open_checked
 from nontrivial.target_spec import TargetSpec, read_spec
+from nontrivial.trained_network import load_trained
 from nontrivial.zeroing import kernel_weights, state_digest, zeroed
 
 log = logging.getLogger("nontrivial")
@@ -62,34 +62,25 @@ def predict_targets(
     kernels = read_table(kernels_path)
     targets = read_spec(targets_path, {kernel.path for kernel in kernels})
 
-    model = build(
-        settings["network"]["name"],
-        settings["network"]["factory"],
-        len(description.classes),
-        description.channels,
-        description.size,
-    )
-    metadata = weights.load(model_path, model)
+    model, metadata = load_trained(settings["network"], description, model_path)
     if metadata.get("kernels") != structure_digest(kernels):
         raise UserError(
             f"{model_path}: trained with another kernel table than {kernels_path};"
             " give the table that it was trained with, or train again"
         )
-    model.eval().requires_grad_(False)
     check_table(kernels, model, description.channels, description.size, kernels_path)
     about = _describe(model, targets, description.channels, description.size)
 
     memory_format = fastest_memory_format(device, settings["precision"])
     model.to(device=device, memory_format=memory_format)
-    problem = Problem(
+    question = Question(
         task=description.task,
         classes=len(description.classes),
-        samples=place({"split": (images, labels)}, device)["split"],
         normalize=normalization(description.mean, description.std, device, memory_format),
-        batch_size=settings["batch_size"],
         precision=settings["precision"],
         device=device,
     )
+    samples = place({"split": (images, labels)}, device)["split"]
     provenance = {
         "device": devices.describe(device),
         "threads": torch.get_num_threads(),
@@ -104,7 +95,7 @@ def predict_targets(
         for number, target in enumerate(targets, start=1):
             started = time.perf_counter()
             with zeroed(model, target.kernels):
-                columns = predict(model, problem)
+                columns = predict(model, question, samples, settings["batch_size"])
             writer.write(target.name, columns)
             seconds[target.name] = time.perf_counter() - started
             _report(number, len(targets), target.name, len(images), seconds)

@@ -54,6 +54,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the raw data")
     parser.add_argument("--output", type=Path, required=True, help="folder of the prepared data")
-    program.run(
-        parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output)
-    )
+    program.run(parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output))

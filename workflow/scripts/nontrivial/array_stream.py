@@ -19,6 +19,7 @@ class ArrayStream:
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Start with no rows; ``shape`` is that of one row."""
         self.rows = 0
         self._file = file
         self._shape = shape
@@ -28,9 +29,7 @@ class ArrayStream:
     def append(self, rows: np.ndarray) -> None:
         """Write rows (N, *shape) of the array's own type."""
         if rows.shape[1:] != self._shape or rows.dtype != self._dtype:
-            raise ValueError(
-                f"rows {rows.dtype}{rows.shape[1:]}, array {self._dtype}{self._shape}"
-            )
+            raise ValueError(f"rows {rows.dtype}{rows.shape[1:]}, array {self._dtype}{self._shape}")
         self._file.write(np.ascontiguousarray(rows).data)
         self.rows += len(rows)
 

@@ -150,7 +150,9 @@ def _batches(path: Path, pictures_too: bool) -> Iterator[pa.RecordBatch]:
                 yield batch.select(columns)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable Parquet file ({reason}); fetch it again") from error
+        raise UserError(
+            f"{path}: not a readable Parquet file ({reason}); fetch it again"
+        ) from error
 
 
 def _picture_column(schema: pa.Schema, path: Path) -> str:

@@ -94,8 +94,10 @@ def every(
     )  # the clearest counterexample first
     if against:
         decision = FAILS
+    elif len(agree) == len(counted):
+        decision = HOLDS
     else:
-        decision = HOLDS if len(agree) == len(counted) else UNDECIDED
+        decision = UNDECIDED
     return Judgement(decision, _evidence(outcomes, matching, counted, verdict, against))
 
 
@@ -113,8 +115,10 @@ def some(outcomes: ExperimentOutcomes, kinds: list[str], verdict: str) -> Judgem
     against = [outcome for outcome in counted if outcome.verdict == OPPOSITE[verdict]]
     if agree:
         decision = HOLDS
+    elif len(against) == len(counted):
+        decision = FAILS
     else:
-        decision = FAILS if len(against) == len(counted) else UNDECIDED
+        decision = UNDECIDED
     largest = sorted(agree, key=lambda outcome: len(outcome.kernels), reverse=True)
     return Judgement(decision, _evidence(outcomes, matching, counted, verdict, largest))
 
@@ -139,7 +143,10 @@ def spell(outcome: Outcome, metric: str) -> str:
 
 def _distinct(targets: list[Outcome]) -> list[Outcome]:
     """Return the first target of each kernel set: an alias is no second piece of evidence."""
-    return list({outcome.kernels: outcome for outcome in reversed(targets)}.values())[::-1]
+    first: dict[tuple[str, ...], Outcome] = {}
+    for outcome in targets:
+        first.setdefault(outcome.kernels, outcome)
+    return list(first.values())
 
 
 def _countable(targets: list[Outcome]) -> list[Outcome]:

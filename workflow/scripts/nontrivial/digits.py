@@ -31,7 +31,9 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     digits = load_digits()
     labels = digits.target.astype(np.int64)
     split_of = np.array(
-        splits.by_class(labels.tolist(), settings["fractions"], len(CLASSES), settings["split_seed"])
+        splits.by_class(
+            labels.tolist(), settings["fractions"], len(CLASSES), settings["split_seed"]
+        )
     )
     with writing(output, FORM) as writer:
         for split in writer.rows:

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008, "Color Universal Design"), which peopl
 common colour vision can tell apart; shapes say the same once more.
 """
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,15 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nontrivial.atomic import replacing
 
 MM_PER_INCH = 25.4
 MIN_WIDTH_MM = 85  # one journal column; narrower figures are not laid out for
+NOTE_CHARACTER_MM = 1.15  # mean width of a character of the notes (6 pt DejaVu Sans)
 BLACK = "#000000"
 ORANGE = "#E69F00"
 SKY_BLUE = "#56B4E9"
@@ -84,12 +88,46 @@ def inches(width_mm: float, height_mm: float) -> tuple[float, float]:
     return width_mm / MM_PER_INCH, height_mm / MM_PER_INCH
 
 
+def axes_mm(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes whose frame stands at these distances in mm from the figure's upper left."""
+    page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
+    return figure.add_axes(
+        (
+            left / page_width,
+            1 - (top + height) / page_height,
+            width / page_width,
+            height / page_height,
+        )
+    )
+
+
+def text_mm(figure: Figure, left: float, top: float, text: str, **style: object) -> Text:
+    """Write text whose upper left stands at these distances in mm from the figure's."""
+    page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
+    style = {"ha": "left", "va": "top"} | style
+    return figure.text(left / page_width, 1 - top / page_height, text, **style)
+
+
+def pale(colour: str) -> tuple[float, float, float]:
+    """Return the colour mixed with white, for marks between filled and open."""
+    return tuple(1 - (1 - part) * 0.35 for part in to_rgb(colour))
+
+
 def note(figure: Figure, text: str, demonstration: bool) -> None:
     """Write a small note along the lower edge; a demonstration says so before all else."""
     if demonstration:
-        text = f"DEMONSTRATION, no inference. {text}"
+        text = f"DEMONSTRATION, nothing can be inferred: {text}"
+    page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
+    lines = textwrap.wrap(text, int((page_width - 4) / NOTE_CHARACTER_MM))
     figure.text(
-        0.01, 0.006, text, ha="left", va="bottom", fontsize=6, color="#444444", linespacing=1.3
+        2 / page_width,
+        1.5 / page_height,
+        "\n".join(lines),
+        ha="left",
+        va="bottom",
+        fontsize=6,
+        color="#444444",
+        linespacing=1.25,
     )
 
 

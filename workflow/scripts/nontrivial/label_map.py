@@ -11,18 +11,19 @@ MOST_CLASSES = 256  # masks are stored as uint8
 
 
 class LabelMap:
-    """Merges, selects or drops label values.
-
-    Args:
-        mapping: raw value (or ``other``: every value not listed) -> class number; None if the
-            values are the class numbers.
-        classes: names by class number.
-
-    Raises:
-        UserError: the mapping makes no sense, or a class can't occur.
-    """
+    """Merges, selects or drops label values."""
 
     def __init__(self, mapping: dict[str, int] | None, classes: list[str]) -> None:
+        """Check and keep a mapping.
+
+        Args:
+            mapping: raw value (or ``other``: every value not listed) -> class number; None if the
+                values are the class numbers.
+            classes: names by class number.
+
+        Raises:
+            UserError: the mapping makes no sense, or a class can't occur.
+        """
         if not 2 <= len(classes) <= MOST_CLASSES:
             raise UserError(f"classes: give 2 to {MOST_CLASSES} names, the background first")
         if mapping is None:
@@ -49,7 +50,7 @@ class LabelMap:
         Raises:
             UserError: a value is not in the map; names the file and the values.
         """
-        values, places = np.unique(label, return_inverse=True)
+        values = np.unique(label)
         unknown = [int(value) for value in values if int(value) not in self._classes]
         if unknown and self._other is None:
             named = ", ".join(str(value) for value in unknown[:10])
@@ -59,4 +60,4 @@ class LabelMap:
         table = np.array(
             [self._classes.get(int(value), self._other or 0) for value in values], dtype=np.uint8
         )
-        return table[places].reshape(label.shape)
+        return table[np.searchsorted(values, label)]

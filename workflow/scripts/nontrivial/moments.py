@@ -9,6 +9,7 @@ class Moments:
     """Running mean and variance (Chan, Golub and LeVeque 1979) in float64."""
 
     def __init__(self, channels: int) -> None:
+        """Start with no image."""
         self._count = 0
         self._mean = np.zeros(channels)
         self._squares = np.zeros(channels)  # sum of squared distances from the mean

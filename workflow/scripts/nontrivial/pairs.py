@@ -103,7 +103,9 @@ def subjects_by_pattern(pattern: str) -> Callable[[Pair], str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"subject_pattern: {pattern!r} is no regular expression ({error})") from error
+        raise UserError(
+            f"subject_pattern: {pattern!r} is no regular expression ({error})"
+        ) from error
 
     def subject(pair: Pair) -> str:
         match = compiled.search(pair.image.name)

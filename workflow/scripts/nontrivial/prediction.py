@@ -13,35 +13,35 @@ from nontrivial.errors import UserError
 
 
 @dataclass(frozen=True)
-class Problem:
+class Question:
     """What a network is asked.
 
     Attributes:
         task: ``classification`` or ``segmentation``.
         classes: number of classes, K.
-        samples: images and labels, near the device.
         normalize: from stored values to the network's input.
-        batch_size: samples in a forward pass; the last one may have fewer.
         precision: ``fp32`` or ``bf16``.
         device: where the network is.
     """
 
     task: str
     classes: int
-    samples: Samples
     normalize: Normalization
-    batch_size: int
     precision: str
     device: torch.device
 
 
 @torch.inference_mode()
-def predict(model: torch.nn.Module, problem: Problem) -> dict[str, np.ndarray]:
+def predict(
+    model: torch.nn.Module, question: Question, samples: Samples, batch_size: int
+) -> dict[str, np.ndarray]:
     """Return what every sample got, in stored order.
 
     Args:
         model: in evaluation mode, on the device.
-        problem: what it is asked.
+        question: what it is asked.
+        samples: images and labels, near the device.
+        batch_size: samples in a forward pass; the last one may have fewer.
 
     Returns:
         The columns of :func:`nontrivial.answers.classification`, each (N,), or of
@@ -51,19 +51,19 @@ def predict(model: torch.nn.Module, problem: Problem) -> dict[str, np.ndarray]:
         UserError: the logits are not finite or not of the shape that the task asks for, a
             label is no class number, or memory ran out.
     """
-    answer = answers.classification if problem.task == "classification" else answers.segmentation
+    answer = answers.classification if question.task == "classification" else answers.segmentation
     parts: list[answers.Columns] = []
     finite, known = [], []  # looked at after the pass: a look makes a GPU wait
-    for rows in in_order(len(problem.samples), problem.batch_size, problem.device):
-        with out_of_memory_explained(problem.batch_size):
-            images, labels = problem.samples.take(rows)
-            logits = forward(model, images, problem)
+    for rows in in_order(len(samples), batch_size, question.device):
+        with out_of_memory_explained(batch_size):
+            images, labels = samples.take(rows)
+            logits = forward(model, images, question)
             finite.append(logits.isfinite().all())
-            known.append((labels < problem.classes).all())
-            parts.append(answer(logits, labels.clamp(max=problem.classes - 1)))
+            known.append((labels < question.classes).all())
+            parts.append(answer(logits, labels.clamp(max=question.classes - 1)))
     if not torch.stack(known).all():
         raise UserError(
-            f"labels: a value is not below the number of classes, {problem.classes};"
+            f"labels: a value is not below the number of classes, {question.classes};"
             " delete the prepared data and prepare them again"
         )
     if not torch.stack(finite).all():
@@ -72,13 +72,13 @@ def predict(model: torch.nn.Module, problem: Problem) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def forward(model: torch.nn.Module, images: Tensor, problem: Problem) -> Tensor:
+def forward(model: torch.nn.Module, images: Tensor, question: Question) -> Tensor:
     """Return the float32 logits of a batch of stored images.
 
     Args:
         model: in evaluation mode, on the device.
         images: (N, C, H, W) as stored, on the device.
-        problem: what it is asked; its samples are not read.
+        question: what it is asked.
 
     Returns:
         (N, K), or (N, K, H, W) in segmentation.
@@ -86,14 +86,14 @@ def forward(model: torch.nn.Module, images: Tensor, problem: Problem) -> Tensor:
     Raises:
         UserError: the network's output is not of that shape.
     """
-    with arithmetic(problem.device, problem.precision):
-        logits = model(problem.normalize(images))
-    wanted = (len(images), problem.classes)
-    if problem.task == "segmentation":
+    with arithmetic(question.device, question.precision):
+        logits = model(question.normalize(images))
+    wanted = (len(images), question.classes)
+    if question.task == "segmentation":
         wanted += tuple(images.shape[2:])
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != wanted:
         raise UserError(
-            f"the network returns {found} for {problem.task}, not {wanted}; correct its factory"
+            f"the network returns {found} for {question.task}, not {wanted}; correct its factory"
         )
     return logits.float()

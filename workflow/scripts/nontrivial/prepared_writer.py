@@ -44,6 +44,7 @@ class PreparedWriter:
     """Takes samples of the three splits in any order."""
 
     def __init__(self, form: Form, arrays: dict[str, tuple[ArrayStream, ArrayStream]]) -> None:
+        """Write into the given streams, (images, labels) by split."""
         self._arrays = arrays
         self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         self.moments = Moments(form.channels)

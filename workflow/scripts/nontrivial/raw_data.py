@@ -4,6 +4,7 @@ Read at every start of the workflow: standard library only, and a file is hashed
 its size or modification time is another than the cached ones (older counts as another too).
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -29,9 +30,7 @@ def source_files(settings: dict, data_dir: Path) -> list[Path]:
         UserError: a folder may not be read.
     """
     try:
-        return sorted(
-            {path for path in _candidates(settings, Path(data_dir)) if path.is_file()}
-        )
+        return sorted({path for path in _candidates(settings, Path(data_dir)) if path.is_file()})
     except OSError as error:
         raise UserError(_unreadable(error, data_dir)) from error
 
@@ -139,7 +138,5 @@ class _Hashes:
         """Write the cache back if something was hashed; a failure only costs time later."""
         if not self._changed:
             return
-        try:
+        with contextlib.suppress(OSError):
             atomic.write_text(self._path, canonical(self._entries))
-        except OSError:
-            pass

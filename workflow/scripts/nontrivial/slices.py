@@ -2,8 +2,8 @@
 
 Rows run downwards and columns to the right: sagittal superior to inferior, posterior to anterior;
 coronal superior to inferior, left to right; axial anterior to posterior, left to right (the
-subject's left is on the left). Slices are numbered from 0 in the direction left to right (sagittal),
-posterior to anterior (coronal), inferior to superior (axial).
+subject's left is on the left). Slices are numbered from 0: left to right (sagittal), posterior to
+anterior (coronal), inferior to superior (axial).
 """
 
 import numpy as np

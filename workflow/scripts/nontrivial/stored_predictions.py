@@ -39,7 +39,8 @@ def read_target(path: Path, target: str, columns: Sequence[str]) -> StoredTarget
     """
     with opened(path, ["target", *columns]) as file:
         about = _about(file, target, path)
-        groups = [i for i in range(file.num_row_groups) if _holds(file, i, target)]
+        column = file.schema_arrow.names.index("target")
+        groups = [i for i in range(file.num_row_groups) if _holds(file, i, column, target)]
         table = file.read_row_groups(groups, columns=list(columns))
         if not table.num_rows:
             raise UserError(f"{path}: no rows for target {target}; delete the file and run again")
@@ -66,9 +67,8 @@ def _about(file: pq.ParquetFile, target: str, path: Path) -> dict:
     return targets[target]
 
 
-def _holds(file: pq.ParquetFile, group: int, target: str) -> bool:
+def _holds(file: pq.ParquetFile, group: int, column: int, target: str) -> bool:
     """Tell whether a row group is the target's, by its statistics where there are any."""
-    column = file.schema_arrow.names.index("target")
     statistics = file.metadata.row_group(group).column(column).statistics
     if statistics is not None and statistics.has_min_max:
         return statistics.min == target == statistics.max

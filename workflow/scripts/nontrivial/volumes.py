@@ -58,7 +58,9 @@ def read(pair: Pair, frame: int | None) -> Volume:
     voxels = nib.apply_orientation(_voxels(image, frame, pair.image), orientation)
     values = nib.apply_orientation(_voxels(label, frame, pair.label), orientation)
     return Volume(
-        voxels.astype(np.float32), _integers(values, pair.label), (spacing[0], spacing[1], spacing[2])
+        voxels.astype(np.float32),
+        _integers(values, pair.label),
+        (spacing[0], spacing[1], spacing[2]),
     )
 
 
