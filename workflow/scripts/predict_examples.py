@@ -1,0 +1,131 @@
+"""Predict a few slices, chosen by a written rule, once per zeroing target: maps to look at."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from nontrivial import device as devices
+from nontrivial import program, samples
+from nontrivial.atomic import replacing
+from nontrivial.batches import fastest_memory_format, normalization
+from nontrivial.convolutions import convolutions
+from nontrivial.errors import UserError
+from nontrivial.example_slices import choose, shades
+from nontrivial.prediction import Question, forward
+from nontrivial.prepared import read_description
+from nontrivial.reproducibility import fix_arithmetic
+from nontrivial.split_arrays import open_checked
+from nontrivial.target_spec import read_spec
+from nontrivial.trained_network import load_trained
+from nontrivial.zeroing import kernel_weights, zeroed
+
+log = logging.getLogger("nontrivial")
+
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.int32()),  # row in the split's arrays
+        ("subject", pa.string()),
+        ("slice", pa.int32()),
+        ("target", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("image", pa.binary()),  # uint8 (height, width), 0 to 255 over the slice
+        ("truth", pa.binary()),  # uint8 (height, width), class numbers
+        ("predicted", pa.binary()),  # likewise
+    ]
+)
+
+
+def predict_examples(
+    settings: dict, data: Path, model_path: Path, targets_path: Path, output: Path
+) -> None:
+    """Store image, truth and prediction of each example slice and target.
+
+    Args:
+        settings: ``network`` (``name``, ``factory``), ``precision``, ``split``, ``subjects``.
+        data: folder of the prepared data, of a segmentation.
+        model_path: weights in safetensors.
+        targets_path: spec file of the targets.
+        output: file to write (Parquet), slices in their order within targets in theirs.
+
+    Raises:
+        UserError: an input is missing or bad, or the task is no segmentation.
+    """
+    fix_arithmetic(torch.get_num_threads())
+    device = devices.pick()
+    description = read_description(data / "dataset.json")
+    if description.task != "segmentation":
+        raise UserError(f"{data}: example slices are for segmentation, not {description.task}")
+    images, masks = open_checked(data, settings["split"], description)
+    table = samples.read(data / settings["split"] / "samples.parquet").to_pydict()
+    rows = choose(table["subject"], table["slice"], masks, settings["subjects"])
+
+    model, _ = load_trained(settings["network"], description, model_path)
+    targets = read_spec(targets_path, convolutions(model))
+    for target in targets:
+        kernel_weights(model, target.kernels)  # refuse what cannot be zeroed before any pass
+    memory_format = fastest_memory_format(device, settings["precision"])
+    model.to(device=device, memory_format=memory_format)
+    question = Question(
+        task=description.task,
+        classes=len(description.classes),
+        normalize=normalization(description.mean, description.std, device, memory_format),
+        precision=settings["precision"],
+        device=device,
+    )
+
+    records = []
+    for target in targets:
+        with zeroed(model, target.kernels):
+            for row in rows:
+                predicted = _classes(model, images[row], question)
+                records.append(
+                    {
+                        "sample": row,
+                        "subject": table["subject"][row],
+                        "slice": table["slice"][row],
+                        "target": target.name,
+                        "height": description.size[0],
+                        "width": description.size[1],
+                        "image": shades(images[row]).tobytes(),
+                        "truth": masks[row].astype(np.uint8).tobytes(),
+                        "predicted": predicted.tobytes(),
+                    }
+                )
+        log.info("%s: %d slices", target.name, len(rows))
+    with replacing(output) as temporary:
+        pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
+
+
+def _classes(model: torch.nn.Module, image: np.ndarray, question: Question) -> np.ndarray:
+    """Return the class of every pixel, uint8 (H, W), of one stored image (C, H, W)."""
+    batch = torch.from_numpy(np.array(image[None])).to(question.device)
+    logits = forward(model, batch, question)
+    if not logits.isfinite().all():
+        raise UserError("the network's output is not finite: its weights are bad; train it again")
+    return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
+    parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--targets", type=Path, required=True, help="spec of the targets (JSON)")
+    parser.add_argument("--output", type=Path, required=True, help="example slices (Parquet)")
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    predict_examples(
+        arguments.settings, arguments.data, arguments.model, arguments.targets, arguments.output
+    )
+
+
+if __name__ == "__main__":
+    program.run(_parser(), _main)
