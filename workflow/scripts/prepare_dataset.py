@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from nontrivial import cifar10, digits, fahmy2019, hippocampus, mni152, nifti, program
@@ -10,13 +9,14 @@ from nontrivial.errors import UserError
 
 log = logging.getLogger("nontrivial")
 
-SOURCES: dict[str, Callable[[dict, Path, Path], None]] = {
-    "cifar10": cifar10.prepare,
-    "digits": digits.prepare,
-    "fahmy2019": fahmy2019.prepare,
-    "hippocampus": hippocampus.prepare,
-    "mni152": mni152.prepare,
-    "nifti": nifti.prepare,
+# Each module names its settings (KEYS) and has prepare(settings, data_dir, output).
+SOURCES = {
+    "cifar10": cifar10,
+    "digits": digits,
+    "fahmy2019": fahmy2019,
+    "hippocampus": hippocampus,
+    "mni152": mni152,
+    "nifti": nifti,
 }
 
 
@@ -32,15 +32,17 @@ def prepare_dataset(name: str, settings: dict, data_dir: Path, output: Path) -> 
     Raises:
         UserError: the data or the settings are wrong; names the data set.
     """
-    try:
-        source = SOURCES[settings["source"]]
-    except KeyError:
+    source = SOURCES.get(settings.get("source"))
+    if source is None:
         raise UserError(
             f"datasets.{name}.source: give one of {', '.join(SOURCES)}, "
             f"not {settings.get('source')!r}"
-        ) from None
+        )
+    for key in sorted(source.KEYS ^ (settings.keys() - {"source"})):
+        problem = "is missing" if key in source.KEYS else "is no key of this source"
+        raise UserError(f"datasets.{name}.{key}: {problem}")
     try:
-        source(settings, Path(data_dir), Path(output))
+        source.prepare(settings, Path(data_dir), Path(output))
     except UserError as error:
         raise UserError(f"data set {name}: {error}") from error
     log.info("data set %s: prepared in %s", name, output)

@@ -21,6 +21,7 @@ from nontrivial.unpacking import unpack
 
 log = logging.getLogger("nontrivial")
 
+KEYS = frozenset({"validation", "split_seed"})
 SIZE = (32, 32)  # pixels
 CHUNK = 1000  # images in memory at a time, where the form allows it
 FORM = Form("classification", list(CIFAR10_CLASSES), channels=3, size=SIZE, dtype="uint8")

@@ -9,6 +9,7 @@ from nontrivial import splits
 from nontrivial.prepared_writer import Form, writing
 from nontrivial.samples import Sample
 
+KEYS = frozenset({"fractions", "split_seed"})
 SIZE = (32, 32)  # pixels; the originals are 8 x 8
 WHITE = 16  # largest value in the originals
 CLASSES = [str(digit) for digit in range(10)]

@@ -32,6 +32,7 @@ from nontrivial.pairs import Pair
 log = logging.getLogger("nontrivial")
 
 CLASSES = ["background", "myocardium"]
+KEYS = segmentation.KEYS | {"file", "frame"}
 FIELDS = ("Img", "EndoContours", "EpiContours")
 VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data
 

@@ -20,6 +20,7 @@ from nontrivial.unpacking import unpack
 
 log = logging.getLogger("nontrivial")
 
+KEYS = segmentation.KEYS | {"label_map", "classes"}
 _NUMBER = re.compile(r"hippocampus_(\d+)")
 
 

@@ -21,7 +21,7 @@ def normalize(image: np.ndarray, method: str, name: str) -> np.ndarray:
         UserError: the volume is constant, or the method unknown.
     """
     if method == "zscore":
-        low, width = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+        low, width = (float(f(image, dtype=np.float64)) for f in (np.mean, np.std))
     elif method == "minmax":
         low, width = float(image.min()), float(image.max()) - float(image.min())
     elif method == "percentile":
@@ -31,4 +31,6 @@ def normalize(image: np.ndarray, method: str, name: str) -> np.ndarray:
         raise UserError(f"intensity: give one of {', '.join(METHODS)}, not {method!r}")
     if width <= 0:
         raise UserError(f"{name}: all its voxels are equal; {method} cannot normalize it")
-    return ((image.astype(np.float64) - low) / width).astype(np.float32)
+    normalized = image - np.float32(low)
+    normalized /= np.float32(width)
+    return normalized

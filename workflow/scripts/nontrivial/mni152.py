@@ -17,6 +17,7 @@ from nontrivial.segmentation import Grid
 from nontrivial.volumes import Volume
 
 CLASSES = ["background", "grey matter", "white matter"]
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "fractions", "gap"})
 SUBJECT = "mni152"
 RESOLUTION = 1  # mm, as packaged
 
@@ -34,14 +35,14 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         UserError: the slabs would be empty, or cropping would cut tissue.
     """
     grid = Grid.of(settings)
-    volume, mask = template()
-    result = segmentation.on_grid(volume, mask, grid, SUBJECT)
+    volume = template()
+    result = segmentation.on_grid(volume, volume.label, grid, SUBJECT)
     if result.lost:
         raise UserError(
             f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would cut {result.lost} "
             "foreground pixels; enlarge size or spacing"
         )
-    tissue = np.flatnonzero(slices.cut(mask, grid.axis).any(axis=(1, 2)))
+    tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
     slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
     form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
     with writing(output, form) as writer:
@@ -50,8 +51,8 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
             writer.append(split, result.images[places, None], result.masks[places], rows)
 
 
-def template() -> tuple[Volume, np.ndarray]:
-    """Return the template and its classes, uint8 (X, Y, Z), RAS, 1 mm.
+def template() -> Volume:
+    """Return the template, 1 mm, with class numbers (uint8) as its label.
 
     A voxel gets the most probable of background (1 - grey - white), grey and white matter, the
     first of equals.
@@ -67,7 +68,7 @@ def template() -> tuple[Volume, np.ndarray]:
     mask[(white > background) & (white > grey)] = 2
     voxels = np.asarray(image.dataobj).astype(np.float32)
     spacing = (float(RESOLUTION),) * 3
-    return Volume(voxels, mask.astype(np.int64), spacing), mask
+    return Volume(voxels, mask, spacing)
 
 
 def split_slabs(
@@ -86,7 +87,7 @@ def split_slabs(
     Raises:
         UserError: too few slices.
     """
-    number = splits.counts(stop - start - 3 * gap, fractions)
+    number = splits.counts(stop - start - 3 * gap, fractions, "slices outside the gaps")
     if number["train"] < 2:
         raise UserError(f"{stop - start} slices are too few for {gap} between slabs; lower gap")
     first = number["train"] // 2

@@ -9,6 +9,19 @@ from nontrivial.label_map import LabelMap
 from nontrivial.pairs import Pair
 
 
+KEYS = segmentation.KEYS | {
+    "images",
+    "labels",
+    "decathlon",
+    "table",
+    "frame",
+    "label_map",
+    "classes",
+    "subject_pattern",
+    "subject_table",
+}
+
+
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """Prepare volumes with labels (``.nii``, ``.nii.gz``, ``.mgz``) for segmentation.
 

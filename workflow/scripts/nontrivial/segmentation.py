@@ -17,6 +17,9 @@ from nontrivial.volumes import Volume
 
 log = logging.getLogger("nontrivial")
 
+# What every source of volumes takes from the configuration.
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -126,8 +129,11 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
 
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
     if all(pair.split for pair in pairs):
+        given = [pair.split for pair in pairs]
+        if missing := set(SPLITS) - set(given):
+            raise UserError(f"no volume has split {min(missing)}; give train, val and test some")
         splits.check_disjoint((pair.subject, pair.split) for pair in pairs)
-        return [pair.split for pair in pairs]
+        return given
     of = splits.by_subject(
         (pair.subject for pair in pairs), settings["fractions"], settings["split_seed"]
     )

@@ -25,8 +25,10 @@ def check_fractions(fractions: dict[str, float]) -> None:
         raise UserError(f"fractions: train, val and test sum to {total:g}; make it 1")
 
 
-def counts(number: int, fractions: dict[str, float]) -> dict[str, int]:
+def counts(number: int, fractions: dict[str, float], unit: str) -> dict[str, int]:
     """Return how many of ``number`` go where: val and test rounded, at least 1; the rest train.
+
+    ``unit`` says what is counted, for the error.
 
     Raises:
         UserError: there are too few.
@@ -35,8 +37,8 @@ def counts(number: int, fractions: dict[str, float]) -> dict[str, int]:
     val, test = (max(1, round(fractions[split] * number)) for split in ("val", "test"))
     if number - val - test < 1:
         raise UserError(
-            f"{number} subject(s) are too few to split into train, val and test; "
-            "give at least 3 or change fractions"
+            f"{max(number, 0)} {unit} are too few to split into train, val and test; "
+            "give at least 3, or other fractions"
         )
     return {"train": number - val - test, "val": val, "test": test}
 
@@ -48,7 +50,7 @@ def by_subject(subjects: Iterable[str], fractions: dict[str, float], seed: int) 
         UserError: there are too few subjects.
     """
     order = _shuffled(sorted(set(subjects)), seed)
-    number = counts(len(order), fractions)
+    number = counts(len(order), fractions, "subjects")
     cuts = (number["val"], number["val"] + number["test"])
     return {
         subject: "val" if place < cuts[0] else "test" if place < cuts[1] else "train"
@@ -105,7 +107,7 @@ def by_class(
     """
     split = ["train"] * len(labels)
     for rows in _rows_by_class(labels, classes):
-        number = counts(len(rows), fractions)
+        number = counts(len(rows), fractions, "images of a class")
         order = _shuffled(rows, seed)
         for place, row in enumerate(order[: number["val"] + number["test"]]):
             split[row] = "val" if place < number["val"] else "test"

@@ -21,7 +21,7 @@ class Volume:
 
     Attributes:
         image: float32 (X, Y, Z): left to right, posterior to anterior, inferior to superior.
-        label: int64 (X, Y, Z), raw values.
+        label: integers (X, Y, Z), raw values.
         spacing: voxel size along X, Y, Z in mm.
     """
 
@@ -56,7 +56,8 @@ def read(pair: Pair, frame: int | None) -> Volume:
     for stored, (canonical, _) in enumerate(orientation):
         spacing[int(canonical)] = float(sizes[stored])
     voxels = nib.apply_orientation(_voxels(image, frame, pair.image), orientation)
-    values = nib.apply_orientation(_voxels(label, frame, pair.label), orientation)
+    label_frame = frame if len(label.shape) > 3 else None
+    values = nib.apply_orientation(_voxels(label, label_frame, pair.label), orientation)
     return Volume(
         voxels.astype(np.float32),
         _integers(values, pair.label),
@@ -82,8 +83,8 @@ def _voxels(volume: nib.spatialimages.SpatialImage, frame: int | None, path: Pat
     frames = int(np.prod(extra))
     if len(extra) > 1 or (frames > 1 and frame is None):
         raise UserError(f"{path}: has shape {volume.shape}; set `frame` to choose a volume")
-    if frames > 1 and not 0 <= frame < frames:
-        raise UserError(f"{path}: frame {frame} does not exist, it has {frames} (from 0)")
+    if frame is not None and not 0 <= frame < frames:
+        raise UserError(f"{path}: frame {frame} does not exist; it has {frames}, counted from 0")
     try:
         if frames > 1:
             voxels = np.asarray(volume.dataobj[..., frame])
@@ -105,7 +106,8 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
         if not (whole == values).all():
             wrong = values[whole != values].flat[0]
             raise UserError(f"{path}: labels are not integers (one is {wrong:g})")
-    return values.astype(np.int64)
+        return values.astype(np.int64)
+    return values
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
