@@ -1,0 +1,323 @@
+import copy
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nontrivial import networks, samples, weights
+from nontrivial.canonical import file_digest
+from nontrivial.convolutions import forward_calls, forward_order
+from nontrivial.errors import UserError
+from nontrivial.kernel_roles import describe
+from nontrivial.kernels import structure_digest, write_table
+from nontrivial.prepared import SPLITS, Description
+from nontrivial.samples import Sample
+from nontrivial.training_history import SCHEMA
+from train_network import train_network
+
+PROGRAM = Path(__file__).parents[2] / "workflow" / "scripts" / "train_network.py"
+COUNTS = {"train": 18, "val": 6, "test": 6}
+SIZE = (16, 16)
+RECIPE = {
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "one-cycle",
+    "warmup": 0.25,
+    "label_smoothing": 0.1,
+    "dice_weight": 0,
+    "precision": "fp32",
+    "threads": 1,
+    "augmentation": {
+        "crop_padding": 2,
+        "flip": True,
+        "rotation": 10,
+        "scale": 0.1,
+        "translation": 0.05,
+        "brightness": 0.1,
+        "contrast": 0.1,
+    },
+}
+
+# A user's own networks, in a module of the working directory.
+OWN = """
+import torch
+from torch import nn
+
+
+class Small(nn.Sequential):
+    def __init__(self, classes, channels):
+        super().__init__(
+            nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2),
+            nn.Conv2d(4, classes, 3, padding=1),
+        )
+
+
+class Classifier(Small):
+    def forward(self, images):
+        return super().forward(images).mean(dim=(2, 3))
+
+
+class Hungry(Classifier):
+    def forward(self, images):
+        if self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super().forward(images)
+
+
+class Diverging(Classifier):
+    steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        return super().forward(images) * (float("inf") if self.steps == 3 else 1.0)
+
+
+def classifier(classes, channels, size):
+    return Classifier(classes, channels)
+
+
+def segmenter(classes, channels, size):
+    return Small(classes, channels)
+
+
+def hungry(classes, channels, size):
+    return Hungry(classes, channels)
+
+
+def diverging(classes, channels, size):
+    return Diverging(classes, channels)
+"""
+
+
+def prepare(folder, task):
+    """Write a small prepared data set: a bright square, left or right (or where its mask is)."""
+    generator = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        truth = np.zeros((count, *SIZE), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.int64) % 2
+        for row, label in enumerate(labels):
+            truth[row, 4:12, 2 + 7 * label : 8 + 7 * label] = 1
+        noise = generator.normal(0, 10, (count, 1, *SIZE))
+        images = (100 * truth[:, None] + 60 + noise).clip(0, 255)
+        segmentation = task == "segmentation"
+        (folder / split).mkdir(parents=True)
+        np.save(folder / split / "images.npy", images.astype("f4" if segmentation else "u1"))
+        np.save(folder / split / "labels.npy", truth if segmentation else labels)
+        rows = [
+            Sample("made", f"person{row % 3}", row, None)
+            if segmentation
+            else Sample("made", label=int(labels[row]))
+            for row in range(count)
+        ]
+        samples.write(folder / split / "samples.parquet", rows)
+    description = Description(
+        task,
+        ["background", "square"],
+        1,
+        SIZE,
+        "uint8",
+        [80.0],
+        [40.0],
+        COUNTS,
+        {split: "" for split in SPLITS},
+    )
+    (folder / "dataset.json").write_text(description.to_json())
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with a module of networks, two data sets and their kernel tables."""
+    (tmp_path / "own_networks.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_networks", raising=False)
+    for task in ("classification", "segmentation"):
+        prepare(tmp_path / task, task)
+    return tmp_path
+
+
+def table_of(folder, name, factory):
+    model = networks.build(name, factory, 2, 1, SIZE)
+    kernels = describe(forward_order(forward_calls(model, 1, SIZE)))
+    write_table(folder / f"{name}.tsv", kernels)
+    return kernels
+
+
+def settings_of(name, factory=None, **changes):
+    recipe = copy.deepcopy(RECIPE)
+    recipe.update(changes)
+    return {"network": {"name": name, "factory": factory}, "recipe": recipe}
+
+
+def run(folder, settings, task="classification", seed=0, out="out"):
+    target = folder / out
+    train_network(
+        settings,
+        seed,
+        folder / task,
+        folder / f"{settings['network']['name']}.tsv",
+        target / "model.safetensors",
+        target / "model.json",
+        target / "training.parquet",
+    )
+    return target
+
+
+@pytest.mark.parametrize(
+    ("task", "factory", "metric", "dice_weight"),
+    [
+        ("classification", "own_networks:classifier", "accuracy", 0),
+        ("segmentation", "own_networks:segmenter", "dice", 0.5),
+    ],
+)
+def test_what_a_training_leaves(place, task, factory, metric, dice_weight):
+    kernels = table_of(place, "own", factory)
+    target = run(place, settings_of("own", factory, dice_weight=dice_weight), task)
+
+    assert sorted(path.name for path in target.iterdir()) == [
+        "model.json",
+        "model.safetensors",
+        "training.parquet",
+    ]
+    found = json.loads((target / "model.json").read_text())
+    assert found == {"sha256": file_digest(target / "model.safetensors")}
+    model = networks.build("own", factory, 2, 1, SIZE)
+    metadata = weights.load(target / "model.safetensors", model)
+    assert metadata == {"network": "own", "kernels": structure_digest(kernels)}
+
+    history = pq.read_table(target / "training.parquet")
+    assert history.schema.equals(SCHEMA)
+    rows = history.to_pylist()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["test"] is None for row in rows] == [True, False]
+    assert {row["metric"] for row in rows} == {metric}
+    assert all(0 <= row["val"] <= 1 and row["loss"] > 0 for row in rows)
+    assert rows[1]["learning_rate"] < rows[0]["learning_rate"]
+    assert (rows[0]["threads"], rows[0]["precision"]) == (1, "fp32")
+    assert "torch" in json.loads(rows[0]["versions"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "factory"),
+    [
+        ("classification", "own_networks:classifier"),
+        ("segmentation", "own_networks:segmenter"),
+    ],
+)
+def test_same_seed_same_bytes_in_another_process(place, task, factory):
+    table_of(place, "own", factory)
+    settings = settings_of("own", factory, dice_weight=0.5 if task == "segmentation" else 0)
+
+    def digest_of(out, seed):
+        arguments = {
+            "--settings": json.dumps(settings),
+            "--seed": str(seed),
+            "--data": task,
+            "--kernels": "own.tsv",
+            "--output": f"{out}/model.safetensors",
+            "--digest": f"{out}/model.json",
+            "--history": f"{out}/training.parquet",
+            "--log": f"{out}/log",
+        }
+        line = [
+            sys.executable,
+            str(PROGRAM),
+            *(word for pair in arguments.items() for word in pair),
+        ]
+        subprocess.run(line, check=True, cwd=place, capture_output=True)
+        return hashlib.sha256((place / out / "model.safetensors").read_bytes()).hexdigest()
+
+    first = digest_of("a", 3)
+    assert digest_of("b", 3) == first
+    log = (place / "a" / "log").read_text()
+    assert "epoch 2/2: loss" in log
+    assert file_digest(run(place, settings, task, seed=4, out="c") / "model.safetensors") != first
+
+
+def test_it_learns(place):
+    table_of(place, "own", "own_networks:segmenter")
+    settings = settings_of("own", "own_networks:segmenter", epochs=20, learning_rate=0.3)
+    settings["recipe"]["dice_weight"] = 0.5
+    rows = pq.read_table(run(place, settings, "segmentation") / "training.parquet").to_pylist()
+    assert rows[-1]["test"] > 0.9
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+
+
+def test_a_loss_that_is_not_finite_is_placed(place):
+    table_of(place, "own", "own_networks:diverging")
+    with pytest.raises(UserError, match=r"out: the loss is not finite in epoch 2, step 1 of 2"):
+        run(place, settings_of("own", "own_networks:diverging"))
+    assert not (place / "out").exists()
+
+
+def test_a_learning_rate_far_too_high_is_told(place):
+    table_of(place, "own", "own_networks:classifier")
+    with pytest.raises(UserError, match=r"not finite.*try a lower learning_rate"):
+        run(place, settings_of("own", "own_networks:classifier", learning_rate=1e30))
+
+
+def test_out_of_memory_is_one_line(place):
+    table_of(place, "own", "own_networks:hungry")
+    with pytest.raises(UserError, match="memory with batch_size 8; lower batch_size") as caught:
+        run(place, settings_of("own", "own_networks:hungry"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_table_of_another_network_is_refused(place):
+    table_of(place, "own", "own_networks:classifier")
+    text = (place / "own.tsv").read_text()
+    (place / "own.tsv").write_text(text.replace("3x3", "5x5"))
+    with pytest.raises(UserError, match=r"own\.tsv.*kernel_size is 5x5"):
+        run(place, settings_of("own", "own_networks:classifier"))
+
+
+def test_network_and_data_must_be_of_one_task(place):
+    table_of(place, "resnet18", None)
+    with pytest.raises(UserError, match="resnet18 is for classification"):
+        run(place, settings_of("resnet18"), "segmentation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dice_weight": 0.5}, "dice_weight is 0.5"),
+        ({"augmentation": {**RECIPE["augmentation"], "crop_padding": 16}}, "crop_padding is 16"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_data(place, changes, words):
+    table_of(place, "own", "own_networks:classifier")
+    with pytest.raises(UserError, match=words):
+        run(place, settings_of("own", "own_networks:classifier", **changes))
+
+
+def test_an_empty_split_is_refused(place):
+    table_of(place, "own", "own_networks:classifier")
+    path = place / "classification" / "dataset.json"
+    description = json.loads(path.read_text())
+    description["counts"]["val"] = 0
+    path.write_text(json.dumps(description))
+    with pytest.raises(UserError, match="val has 0 samples"):
+        run(place, settings_of("own", "own_networks:classifier"))
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "dice_weight"),
+    [("classification", "resnet18", 0), ("segmentation", "pspnet_resnet34", 0.5)],
+)
+def test_the_real_networks_train_in_bf16(place, task, name, dice_weight):
+    table_of(place, name, None)
+    settings = settings_of(name, dice_weight=dice_weight, precision="bf16", epochs=1)
+    target = run(place, settings, task)
+    model = networks.build(name, None, 2, 1, SIZE)
+    weights.load(target / "model.safetensors", model)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
