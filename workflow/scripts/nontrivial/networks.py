@@ -10,7 +10,6 @@ import torch
 
 from nontrivial import registry
 from nontrivial.errors import UserError
-from nontrivial.pspnet import build_pspnet
 from nontrivial.resnets import build_resnet
 
 
@@ -42,6 +41,9 @@ def build(
         )
     entry = registry.NETWORKS[name]
     if entry.task == "segmentation":
+        # Its library takes a second to import, which no ResNet should pay.
+        from nontrivial.pspnet import build_pspnet
+
         return build_pspnet(name.removeprefix("pspnet_"), classes, channels, size)
     return build_resnet(name.removesuffix("-cifar"), entry.stem, classes, channels)
 
