@@ -20,7 +20,8 @@ def opened(path: Path, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
     """
     try:
         with pq.ParquetFile(path) as file:
-            missing = [name for name in columns if name not in file.schema_arrow.names]
+            present = set(file.schema_arrow.names)  # asked once: the file parses it each time
+            missing = [name for name in columns if name not in present]
             if missing:
                 raise UserError(
                     f"{path}: no column {', '.join(missing)}; delete the file and run again"
