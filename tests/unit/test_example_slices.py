@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nontrivial.example_slices import choose, shades
@@ -26,6 +26,7 @@ def test_fewer_subjects_than_asked_for_are_all_taken():
     assert choose(["a", "b"], [0, 0], masks_with(0, 1), 5) == [0, 1]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 16)), min_size=1, max_size=12),
     st.integers(1, 4),

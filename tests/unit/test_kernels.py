@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nontrivial.errors import UserError
@@ -35,6 +35,7 @@ def tables(draw):
     return kernels
 
 
+@settings(deadline=None)
 @given(kernels=tables())
 def test_a_table_reads_back_as_written(tmp_path_factory, kernels):
     path = tmp_path_factory.mktemp("tables") / "table.tsv"
@@ -42,6 +43,7 @@ def test_a_table_reads_back_as_written(tmp_path_factory, kernels):
     assert read_table(path) == kernels
 
 
+@settings(deadline=None)
 @given(kernels=tables())
 def test_relabelling_keeps_the_structure(kernels):
     relabelled = [Kernel(**{**vars(k), "role": "head", "block": None}) for k in kernels]

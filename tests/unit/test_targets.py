@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nontrivial.errors import UserError
@@ -205,6 +205,7 @@ def named_sets(draw, kernels=RESNET34):
     return {name: draw(chosen) for name in names}
 
 
+@settings(deadline=None)
 @given(sets=set_lists, readings=reading_lists, named=named_sets(), by=st.sampled_from(BATCH_BY))
 def test_aliases_are_equal_and_batches_partition_what_is_stored(sets, readings, named, by):
     targets = enumerate_targets(RESNET34, sets, readings, named, by)
@@ -221,6 +222,7 @@ def test_aliases_are_equal_and_batches_partition_what_is_stored(sets, readings, 
     assert sum(len(content) for content in stored(targets).values()) == len(kept_targets)
 
 
+@settings(deadline=None)
 @given(sets=set_lists, readings=reading_lists, named=named_sets(), order=st.randoms())
 def test_the_order_of_the_configuration_does_not_matter(sets, readings, named, order):
     def shuffled(items):
@@ -235,6 +237,7 @@ def test_the_order_of_the_configuration_does_not_matter(sets, readings, named, o
     )
 
 
+@settings(deadline=None)
 @given(sets=set_lists, readings=reading_lists, named=named_sets(), more=named_sets())
 def test_a_new_named_set_changes_no_batch_of_layers_blocks_or_shortcuts(
     sets, readings, named, more
@@ -246,6 +249,7 @@ def test_a_new_named_set_changes_no_batch_of_layers_blocks_or_shortcuts(
             assert after[batch] == content
 
 
+@settings(deadline=None)
 @given(sets=set_lists, named=named_sets(), count=st.integers(0, len(READINGS)), new=st.data())
 def test_a_later_reading_changes_no_batch_of_an_earlier_one(sets, named, count, new):
     later = new.draw(st.lists(st.sampled_from(READINGS), unique=True))
