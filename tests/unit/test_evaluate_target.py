@@ -19,7 +19,9 @@ from prediction_files import (
 
 import evaluate_target as program
 from evaluate_target import evaluate_target
+from nontrivial import samples
 from nontrivial.errors import UserError
+from nontrivial.predictions import About, PredictionsWriter
 from nontrivial.summary_schema import SUMMARY
 
 CLASSES = [f"c{i}" for i in range(4)]
@@ -191,6 +193,22 @@ def test_one_target_is_read_without_row_group_statistics(classification, tmp_pat
         for group in range(source.num_row_groups):
             writer.write_table(source.read_row_group(group))
     assert run(classification, predictions=path).equals(run(classification))
+
+
+def test_files_of_the_programs_before_it_are_read(tmp_path):
+    arguments = segmentation_arguments(tmp_path, subjects=8)
+    expected = run(arguments)
+    rows = [samples.Sample(source="v.nii", subject=f"s{i // 4:02d}", slice=i) for i in range(32)]
+    samples.write(arguments["samples"], rows)
+    for key, name in (("predictions", TARGET), ("baseline", "baseline")):
+        stored = pq.read_table(arguments[key])
+        counts = {c: stored.column(c).to_numpy().reshape(32, 3) for c in ("tp", "fp", "fn")}
+        about = {"first": About("ok", 1, 1), name: About("ok", 7, 9)}
+        writer = PredictionsWriter(arguments[key], "segmentation", about, {})
+        writer.write("first", {c: np.zeros_like(values) for c, values in counts.items()})
+        writer.write(name, counts)
+        writer.close({"first": 0.1, name: 0.1})
+    assert run(arguments).equals(expected)
 
 
 def test_the_status_comes_from_the_predictions(classification, tmp_path):
