@@ -46,7 +46,7 @@ def test_shipped_configurations_are_complete(name):
 
 def test_defaults_are_filled_at_every_depth(config):
     filled = complete(config, SCHEMA)
-    assert filled["datasets"]["mni152"]["size"] == [96, 96]
+    assert filled["datasets"]["mni152"]["size"] == [64, 64]
     assert filled["experiments"]["digits"]["examples"] == {"subjects": 3, "targets": []}
     assert "axis" not in filled["datasets"]["digits"]
 
