@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -65,8 +65,17 @@ def describe(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries whose arithmetic a result rests on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    """Return the versions of Python and of the libraries whose arithmetic a result rests on.
+
+    A library that is not installed as a package (only one network may need it) is left out.
+    """
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _too_large(what: str, batch_size: int) -> str:

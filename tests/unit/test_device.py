@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from nontrivial import device
+from nontrivial.errors import UserError
+
+
+def test_the_gpu_is_taken_where_there_is_one():
+    assert device.pick().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device.describe(device.pick())
+
+
+def test_versions_name_what_arithmetic_rests_on_and_leave_out_what_is_missing(monkeypatch):
+    found = device.versions()
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    monkeypatch.setattr(device, "_LIBRARIES", ("numpy", "no-such-library"))
+    assert list(device.versions()) == ["python", "numpy"]
+
+
+def test_fp32_is_fp32_and_bf16_is_mixed():
+    weight = torch.ones(2, 2)
+    with device.arithmetic(torch.device("cpu"), "fp32"):
+        assert (weight @ weight).dtype == torch.float32
+    with device.arithmetic(torch.device("cpu"), "bf16"):
+        assert (weight @ weight).dtype == torch.bfloat16
+    with pytest.raises(UserError, match="precision: 'fp16' is not one of fp32, bf16"):
+        device.arithmetic(torch.device("cpu"), "fp16")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "GPU"),
+        (MemoryError(), "machine"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "machine"),
+    ],
+)
+def test_out_of_memory_is_explained(error, what):
+    with (
+        pytest.raises(UserError, match=f"the {what} ran out of memory with batch_size 250; lower"),
+        device.out_of_memory_explained(250),
+    ):
+        raise error
+
+
+def test_another_failure_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), device.out_of_memory_explained(1):
+        raise RuntimeError("shapes do not fit")
