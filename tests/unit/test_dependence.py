@@ -4,6 +4,7 @@ from torch import nn
 
 from nontrivial.dependence import Dependence
 from nontrivial.networks import build
+from nontrivial.registry import NETWORKS
 from nontrivial.zeroing import zeroed
 
 SIZE = (16, 16)
@@ -111,6 +112,12 @@ class Functional(nn.Module):
 
 def test_a_kernel_used_as_a_plain_tensor_is_probed():
     assert Dependence(Functional().eval(), 1, SIZE).status(["conv"], 1) == "cut"
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_network_of_the_registry_is_traced_not_probed(name, caplog):
+    Dependence(build(name, None, 3, 1, (64, 64)).eval(), 1, (64, 64))
+    assert "probing" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18-cifar"])

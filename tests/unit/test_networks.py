@@ -113,7 +113,10 @@ def with_statistics(network):
     return network.eval()
 
 
-@pytest.mark.parametrize(("name", "channels", "kernels"), [("pspnet_resnet34", 1, 42)])
+@pytest.mark.parametrize(
+    ("name", "channels", "kernels"),
+    [("pspnet_resnet34", 1, 42), ("resnet18", 3, 20)],
+)
 def test_every_kernel_changes_the_output_when_zeroed(name, channels, kernels):
     torch.manual_seed(0)
     network = with_statistics(build(name, None, 3, channels, (64, 64)))

@@ -74,8 +74,7 @@ def starved(classes, channels, size):
 
 class Forgetful(Small):
     def forward(self, x):
-        if len(x) > 1:
-            self.norm.running_mean += 1
+        self.norm.running_mean += 1
         return super().forward(x)
 
 def forgetful(classes, channels, size):

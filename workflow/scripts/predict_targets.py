@@ -68,6 +68,7 @@ def predict_targets(
             f"{model_path}: trained with another kernel table than {kernels_path};"
             " give the table that it was trained with, or train again"
         )
+    untouched = state_digest(model)
     check_table(kernels, model, description.channels, description.size, kernels_path)
     about = _describe(model, targets, description.channels, description.size)
 
@@ -88,7 +89,6 @@ def predict_targets(
         "batch_size": settings["batch_size"],
         "versions": devices.versions(),
     }
-    untouched = state_digest(model)
     with replacing(output) as temporary:
         writer = PredictionsWriter(temporary, description.task, about, provenance)
         seconds: dict[str, float] = {}
@@ -101,7 +101,10 @@ def predict_targets(
             _report(number, len(targets), target.name, len(images), seconds)
         content = writer.close(seconds)
         if state_digest(model) != untouched:
-            raise RuntimeError("the network is not what it was before its kernels were zeroed")
+            raise RuntimeError(
+                "the network is not what it was before: a kernel was not restored, or the forward"
+                " pass changes the network's own state in evaluation mode"
+            )
     write_text(digest_path, canonical({"sha256": content}) + "\n")
 
 

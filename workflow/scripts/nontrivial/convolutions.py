@@ -1,5 +1,6 @@
 """The convolutions of a real network: their order in the forward pass and their shapes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def forward_calls(model: torch.nn.Module, channels: int, size: tuple[int, int]) 
     """
     calls: list[Call] = []
 
-    def record(path: str):
+    def record(path: str) -> Callable[..., None]:
         def hook(module: _ConvNd, inputs: tuple, output: torch.Tensor) -> None:
             sides = len(module.kernel_size)
             calls.append(
