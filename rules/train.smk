@@ -9,9 +9,10 @@ rule train:
         arrays=ancient(prepared("train", "val", "test")),
         kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
     output:
-        model=f"{NETWORK}/model.safetensors",
-        digest=f"{NETWORK}/model.json",
-        history=f"{NETWORK}/training.parquet",
+        # Not removed before the job: it keeps a network that was trained from the same things.
+        model=update(f"{NETWORK}/model.safetensors"),
+        digest=update(f"{NETWORK}/model.json"),
+        history=update(f"{NETWORK}/training.parquet"),
     log:
         f"{LOGS}/train/{{training}}-seed{{seed}}.log",
     conda:
@@ -27,7 +28,7 @@ rule train:
         "python {SCRIPTS:q}/train_network.py --settings {params.settings:q} --seed {wildcards.seed}"
         ' --data "$(dirname {input.dataset:q})" --kernels {input.kernels:q}'
         " --output {output.model:q} --digest {output.digest:q} --history {output.history:q}"
-        " --log {log:q}"
+        " --code {params.code:q} --log {log:q}"
 
 
 rule networks:

@@ -158,7 +158,7 @@ def settings_of(name, factory=None, **changes):
     return {"network": {"name": name, "factory": factory}, "recipe": recipe}
 
 
-def run(folder, settings, task="classification", seed=0, out="out"):
+def run(folder, settings, task="classification", seed=0, out="out", code="code"):
     target = folder / out
     train_network(
         settings,
@@ -168,6 +168,7 @@ def run(folder, settings, task="classification", seed=0, out="out"):
         target / "model.safetensors",
         target / "model.json",
         target / "training.parquet",
+        code,
     )
     return target
 
@@ -204,6 +205,37 @@ def test_what_a_training_leaves(place, task, factory, metric, dice_weight):
     assert rows[1]["learning_rate"] < rows[0]["learning_rate"]
     assert (rows[0]["threads"], rows[0]["precision"]) == (1, "fp32")
     assert "torch" in json.loads(rows[0]["versions"])
+
+
+def change_data(place):
+    path = place / "classification" / "dataset.json"
+    content = json.loads(path.read_text())
+    content["sha256"]["train"] = "other"
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"seed": 1}, False),
+        ({"code": "edited"}, False),
+        ({"settings": {"learning_rate": 0.03}}, False),
+        ({"before": change_data}, False),
+        ({"before": lambda place: (place / "out/model.safetensors").write_bytes(b"cut")}, False),
+        ({"before": lambda place: (place / "out/model.json").unlink()}, False),
+        ({"before": lambda place: (place / "out/training.parquet").write_bytes(b"")}, False),
+    ],
+)
+def test_what_was_trained_already_from_the_same_things_is_kept(place, change, kept):
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier")
+    history = run(place, settings) / "training.parquet"
+    before = history.read_bytes()  # it holds seconds: another training, another table
+    change.get("before", lambda place: None)(place)
+    settings["recipe"].update(change.get("settings", {}))
+    run(place, settings, seed=change.get("seed", 0), code=change.get("code", "code"))
+    assert (history.read_bytes() == before) == kept
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from nontrivial.batches import (
     place,
 )
 from nontrivial.canonical import canonical, file_digest
+from nontrivial.canonical import digest as _digest
 from nontrivial.convolutions import check_table
 from nontrivial.errors import UserError
 from nontrivial.kernels import read_table, structure_digest
@@ -27,7 +28,7 @@ from nontrivial.program import log
 from nontrivial.recipe import Recipe, read_recipe
 from nontrivial.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.training import Epoch, Problem, train
-from nontrivial.training_history import write_history
+from nontrivial.training_history import read_identity, write_history
 from nontrivial.validation import METRICS, accuracy, mean_dice
 
 
@@ -39,8 +40,13 @@ def train_network(
     output: Path,
     digest: Path,
     history: Path,
+    code: str,
 ) -> None:
     """Train, score on val after each epoch and on test once, and write the last weights.
+
+    A network that was trained already from the same settings, seed, data, kernels and code is
+    kept: a job that runs because its data were prepared again, with the same result, must not
+    cost a day.
 
     Args:
         settings: ``{"network": {"name", "factory"}, "recipe": {...}}``.
@@ -50,6 +56,7 @@ def train_network(
         output: ``model.safetensors``; the same weights give the same bytes.
         digest: ``model.json``, written last: it vouches for the other two.
         history: ``training.parquet``.
+        code: fingerprint of the code, as the rule knows it.
 
     Raises:
         UserError: the settings, the data, the kernel table and the network do not fit
@@ -60,6 +67,18 @@ def train_network(
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
     table = read_table(kernels)
+    identity = _digest(
+        {
+            "settings": settings,
+            "seed": seed,
+            "data": description.sha256,
+            "kernels": structure_digest(table),
+            "code": code,
+        }
+    )
+    if is_trained(identity, output, digest, history):
+        log.info("%s: trained already from the same data, recipe and code; kept", output.parent)
+        return
     device = devices.pick()
     fix_arithmetic(recipe.threads)
     seed_everything(seed)
@@ -106,8 +125,20 @@ def train_network(
         device=devices.describe(device),
         threads=recipe.threads,
         precision=recipe.precision,
+        identity=identity,
     )
-    write_text(digest, canonical({"sha256": file_digest(output)}) + "\n")
+    write_text(digest, _voucher(output))
+
+
+def is_trained(identity: str, output: Path, digest: Path, history: Path) -> bool:
+    """Return whether complete results of a training with this identity are there."""
+    if read_identity(history) != identity or not output.is_file() or not digest.is_file():
+        return False
+    return digest.read_text(encoding="utf-8") == _voucher(output)
+
+
+def _voucher(output: Path) -> str:
+    return canonical({"sha256": file_digest(output)}) + "\n"
 
 
 def refuse_misfit(network: str, description: Description, recipe: Recipe, data: Path) -> None:
@@ -173,6 +204,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--digest", type=Path, required=True, help="model.json")
     parser.add_argument("--history", type=Path, required=True, help="training.parquet")
+    parser.add_argument("--code", default="", help="fingerprint of the code")
     program.run(
         parser,
         lambda given: train_network(
@@ -183,5 +215,6 @@ if __name__ == "__main__":
             given.output,
             given.digest,
             given.history,
+            given.code,
         ),
     )

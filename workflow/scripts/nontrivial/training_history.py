@@ -1,4 +1,4 @@
-"""The table ``training.parquet``: a row per epoch."""
+"""The table ``training.parquet``: a row per epoch, and what the training was made from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,8 @@ from nontrivial.atomic import replacing
 from nontrivial.canonical import canonical
 from nontrivial.device import versions
 from nontrivial.training import Epoch
+
+IDENTITY = b"nontrivial.identity"  # key in the metadata of the Parquet schema
 
 SCHEMA = pa.schema(
     [
@@ -38,8 +40,12 @@ def write_history(
     device: str,
     threads: int,
     precision: str,
+    identity: str,
 ) -> None:
-    """Write the table in one step; ``test`` stands in the last row only."""
+    """Write the table in one step; ``test`` stands in the last row only.
+
+    ``identity``, a digest of everything that decides the weights, goes into the metadata.
+    """
     about = {
         "metric": metric,
         "device": device,
@@ -60,5 +66,15 @@ def write_history(
         }
         for epoch in epochs
     ]
+    schema = SCHEMA.with_metadata({IDENTITY: identity})
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+
+
+def read_identity(path: Path) -> str | None:
+    """Return the identity in a table's metadata; None without a readable table."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    return metadata.get(IDENTITY, b"").decode() or None

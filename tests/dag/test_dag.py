@@ -1,0 +1,152 @@
+"""The jobs that configurations ask for, by dry run and from the plan itself."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+from conftest import CONFIG, ROOT, copy_workflow
+
+from nontrivial.configuration import complete, read_schema
+from nontrivial.errors import UserError
+from nontrivial.plan import Plan
+
+SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory):
+    return copy_workflow(tmp_path_factory.mktemp("dag") / "workflow")
+
+
+def plan(config):
+    return Plan(complete(copy.deepcopy(config), SCHEMA), ROOT)
+
+
+def counts(jobs):
+    return Counter(job.split(" ")[0] for job in jobs)
+
+
+def test_quick_start(workflow):
+    workflow.config = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
+    found = counts(workflow.stale())
+    assert (found["prepare"], found["train"], found["aggregate"]) == (2, 2, 1)
+    # ResNet34: 36 layers, 4 blocks, 3 shortcuts, baseline; the PSPNet's pyramid and head beside.
+    table = (ROOT / "resources" / "kernels" / "pspnet_resnet34.tsv").read_text().splitlines()
+    assert found["evaluate"] == (36 + 4 + 3 + 1) + (len(table) - 1 + 4 + 3 + 1)
+    assert found["predict"] == 7 + 8
+
+
+def test_the_paper_has_both_tasks_and_every_reading(workflow):
+    workflow.config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    jobs = workflow.stale()
+    seeds = {job.split(" ")[2] for job in jobs if job.startswith("train cifar10-resnet34")}
+    assert counts(jobs)["train"] == 2 * len(seeds)
+    for n in (1, 2, 3, 4):
+        for reading in ("first-unit", "next", "both-sides", "none"):
+            for experiment in ("cifar10", "t1"):
+                assert f"evaluate {experiment} 0 block-{n}-{reading}" in jobs
+
+
+@pytest.mark.parametrize(
+    ("batch_by", "expected"),
+    [("network", {"all"}), ("block", {"baseline", "blocks-first-unit", "shortcuts"})],
+)
+def test_batches(workflow, batch_by, expected):
+    config = {**copy.deepcopy(CONFIG), "batch_by": batch_by}
+    workflow.config = config
+    jobs = {job.split(" ")[3] for job in workflow.stale() if job.startswith("predict t1")}
+    assert jobs == expected
+
+
+def test_batch_by_target_predicts_each_distinct_kernel_set_once():
+    chosen = plan({**CONFIG, "batch_by": "target"})
+    batches = chosen.batches("digits")
+    kernels = [json.loads(spec.text)["targets"][0]["kernels"] for spec in batches.values()]
+    assert len(kernels) == len({tuple(names) for names in kernels}) == 20 + 4 + 1
+
+
+def test_specs_are_named_by_their_content():
+    specs = plan(CONFIG).specs()
+    assert len({spec.path for spec in specs}) == len({spec.text for spec in specs})
+
+
+def test_unknown_module_path_is_named():
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits"]["named_sets"] = {"mine": ["layer9.*"]}
+    with pytest.raises(UserError, match=r"experiments\.digits.*layer9"):
+        plan(config).targets("digits")
+
+
+def test_unknown_example_target_is_named():
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["t1"]["examples"] = {"targets": ["block-9-next"]}
+    with pytest.raises(UserError, match=r"examples\.targets: no target 'block-9-next'"):
+        plan(config).example_targets("t1")
+
+
+def test_a_mistake_is_one_line_without_a_traceback(workflow):
+    workflow.config = {**copy.deepcopy(CONFIG), "margin": "1e-1"}
+    done = workflow.snakemake("-n")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "configuration: margin: YAML reads 1e-1 as text, not as a number; write 0.1" in said
+    assert "Traceback" not in said
+
+
+def test_data_set_of_nobody_is_not_prepared(workflow):
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["unused"] = {"source": "cifar10"}
+    workflow.config = config
+    assert "prepare unused" not in workflow.stale()
+
+
+FACTORY = '''"""A plain network of the user's own."""
+
+from torch import nn
+
+
+def plain(classes, channels, size):
+    """Two convolutions and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes),
+    )
+'''
+
+
+def own_network(workflow):
+    workflow.path("mine.py").write_text(FACTORY)
+    command = [sys.executable, "workflow/scripts/list_kernels.py", "--factory", "mine:plain"]
+    command += ["--output", "mine.tsv", "--input-size", "32", "32", "--channels", "3"]
+    subprocess.run(command, cwd=workflow.folder, check=True)
+    config = copy.deepcopy(CONFIG)
+    config["networks"] = {
+        "plain": {"factory": "mine:plain", "kernels": "mine.tsv", "task": "classification"}
+    }
+    config["trainings"] = {"own": {**CONFIG["trainings"]["digits-resnet18"], "network": "plain"}}
+    config["experiments"] = {"own": {"training": "own", "sets": ["layer"]}}
+    return config
+
+
+def test_a_network_of_the_users_own(workflow):
+    workflow.config = own_network(workflow)
+    jobs = workflow.stale()
+    assert {job for job in jobs if job.startswith("evaluate")} == {
+        "evaluate own 0 baseline",
+        "evaluate own 0 layer-0",
+        "evaluate own 0 layer-2",
+    }
+
+
+def test_editing_the_users_network_changes_the_code_of_train(workflow):
+    workflow.config = own_network(workflow)
+    workflow.run("networks")
+    assert workflow.stale("networks") == set()
+    workflow.path("mine.py").write_text(FACTORY.replace("4, 4, 3, padding=1", "4, 4, 1"))
+    assert workflow.stale("networks") == {"train own 0"}
+    workflow.path("mine.py").write_text(FACTORY + "# a comment\n")
+    assert workflow.stale("networks") == set()
