@@ -5,7 +5,7 @@ common colour vision can tell apart; shapes say the same once more.
 """
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from nontrivial.atomic import replacing
@@ -106,6 +108,20 @@ def text_mm(figure: Figure, left: float, top: float, text: str, **style: object)
     page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
     style = {"ha": "left", "va": "top"} | style
     return figure.text(left / page_width, 1 - top / page_height, text, **style)
+
+
+def legend_mm(figure: Figure, handles: Sequence[Artist], top: float, columns: int) -> Legend:
+    """Put a legend at the figure's left edge, ``top`` mm below its upper edge."""
+    page_height = MM_PER_INCH * figure.get_size_inches()[1]
+    return figure.legend(
+        handles=handles,
+        loc="upper left",
+        ncols=columns,
+        bbox_to_anchor=(0.0, 1 - top / page_height),
+        columnspacing=1.2,
+        handletextpad=0.4,
+        borderaxespad=0.2,
+    )
 
 
 def pale(colour: str) -> tuple[float, float, float]:
