@@ -1,0 +1,130 @@
+"""Draw learning curves: loss and validation metric against the epoch, the test at the end."""
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nontrivial import figure_style, program
+from nontrivial.errors import UserError
+from nontrivial.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
+from nontrivial.outcomes import METRIC_NAMES, count
+from nontrivial.prepared import read_description
+
+SEED_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)
+SEED_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+COLUMNS = ("epoch", "loss", "metric", "val", "test")
+LEFT_MM, RIGHT_MM, GAP_MM = 13, 4, 14
+AXES_MM = 42
+LEGEND_ENTRY_MM = 36
+MIN_PANEL_MM = 55  # narrower panels stand below each other
+
+
+def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path, png: Path) -> None:
+    """Draw the loss and the validation metric of every seed of one training.
+
+    Args:
+        settings: ``training``, ``seeds`` (in the order of the histories), ``width_mm``, ``dpi``.
+        dataset: ``dataset.json`` of the data it trained on.
+        history: ``training.parquet`` of every seed.
+        svg: output.
+        png: output.
+
+    Raises:
+        UserError: a file can't be read, or seeds and histories differ in number.
+    """
+    seeds = settings["seeds"]
+    if len(seeds) != len(history):
+        raise UserError(
+            f"--history: {count(len(history), 'file')} for {count(len(seeds), 'seed')};"
+            " give one per seed, in their order"
+        )
+    runs = {seed: _read(path) for seed, path in zip(seeds, history, strict=True)}
+    demonstration = read_description(dataset).demonstration
+    with figure_style.styled():
+        figure = _draw(settings["training"], runs, demonstration, settings["width_mm"])
+        figure_style.save(figure, svg, png, settings["dpi"])
+
+
+def _read(path: Path) -> dict[str, list]:
+    try:
+        columns = pq.read_table(path).select(list(COLUMNS)).to_pydict()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); train again") from error
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"{path}: not a training's history ({error}); train again") from error
+    if not columns["epoch"]:
+        raise UserError(f"{path}: the history has no epoch; train again")
+    return columns
+
+
+def _draw(training: str, runs: dict[int, dict], demonstration: bool, width: float) -> Figure:
+    panel = (width - LEFT_MM - RIGHT_MM - GAP_MM) / 2
+    beside = panel >= MIN_PANEL_MM
+    if not beside:
+        panel = width - LEFT_MM - RIGHT_MM
+    entries = len(runs) + 1
+    columns = max(1, int(width / LEGEND_ENTRY_MM))
+    legend_mm = 8 + 3.4 * -(-entries // columns)
+    row_mm = AXES_MM + 12
+    figure = figure_style.plt.figure(
+        figsize=figure_style.inches(width, legend_mm + row_mm * (1 if beside else 2) + 5)
+    )
+    title = f"{training}: learning curves"
+    figure_style.text_mm(figure, 2, 1.5, title, fontsize=8, fontweight="bold")
+    loss = figure_style.axes_mm(figure, LEFT_MM, legend_mm, panel, AXES_MM)
+    metric = figure_style.axes_mm(
+        figure,
+        LEFT_MM + (panel + GAP_MM if beside else 0),
+        legend_mm + (0 if beside else row_mm),
+        panel,
+        AXES_MM,
+    )
+    handles = []
+    for number, (seed, run) in enumerate(runs.items()):
+        colour = SEED_COLOURS[number % len(SEED_COLOURS)]
+        style = {"color": colour, "ls": SEED_LINES[number % len(SEED_LINES)]}
+        if len(run["epoch"]) == 1:
+            style |= {"marker": "o", "ms": 2.5}  # a single epoch is a point, not a line
+        loss.plot(run["epoch"], run["loss"], **style)
+        handles += metric.plot(run["epoch"], run["val"], label=f"seed {seed}", **style)
+        metric.plot(
+            run["epoch"][-1], run["test"][-1], "*", ms=7, mfc=colour, mec="black", mew=0.4, zorder=4
+        )
+    handles += metric.plot([], [], "*", ms=7, mfc="white", mec="black", mew=0.5, label="test, once")
+    figure_style.legend_mm(figure, handles, 5.5, columns)
+    _label(loss, "training loss")
+    loss.set_ylim(bottom=0)
+    some = next(iter(runs.values()))
+    _label(metric, f"{METRIC_NAMES[some['metric'][0]]} (validation)")
+    seeds = count(len(runs), "seed")
+    epochs = count(max(len(run["epoch"]) for run in runs.values()), "epoch")
+    scores = ", ".join(f"{run['test'][-1]:.3f}" for run in runs.values())
+    text = f"{seeds}, {epochs}; the last epoch's weights are the result; test {scores}"
+    figure_style.note(figure, text, demonstration)
+    return figure
+
+
+def _label(axes: Axes, what: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(what)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--history", type=Path, nargs="+", required=True)
+    parser.add_argument("--svg", type=Path, required=True)
+    parser.add_argument("--png", type=Path, required=True)
+    program.run(
+        parser,
+        lambda given: plot_learning(
+            given.settings, given.dataset, given.history, given.svg, given.png
+        ),
+    )

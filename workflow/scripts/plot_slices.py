@@ -1,0 +1,196 @@
+"""Draw example slices: the truth and what the network says, as trained and with kernels zeroed."""
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nontrivial import figure_style, program
+from nontrivial.dice import dice
+from nontrivial.errors import UserError
+from nontrivial.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
+from nontrivial.prepared import read_description
+
+CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, VERMILLION, YELLOW)
+COLUMNS = ("sample", "subject", "slice", "target", "height", "width", "image", "truth", "predicted")
+LEFT_MM, RIGHT_MM, GAP_MM = 17, 2, 1.5
+HEAD_MM, CAPTION_MM, BOTTOM_MM = 20, 5, 10
+MOST_MM = 45  # larger pictures show nothing more
+MARGIN_PIXELS = 8  # around everything that any outline shows
+TITLE_CHARACTERS_PER_MM = 0.72  # of the column titles, 6.5 pt
+LEGEND_ENTRY_MM = 42
+
+
+def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: Path) -> None:
+    """Draw a row per slice and a column per target, with outlines and the Dice of the slice.
+
+    Args:
+        settings: ``experiment``, ``targets`` (columns, in order), ``width_mm``, ``dpi``.
+        dataset: ``dataset.json``, for the names of the classes.
+        examples: slices and predictions.
+        svg: output.
+        png: output.
+
+    Raises:
+        UserError: a file can't be read or lacks a target.
+    """
+    description = read_description(dataset)
+    rows = _read(examples)
+    by_place = {(row["sample"], row["target"]): row for row in rows}
+    slices = list(dict.fromkeys(row["sample"] for row in rows))
+    for target in settings["targets"]:
+        if any((sample, target) not in by_place for sample in slices):
+            raise UserError(f"{examples}: no slices of target {target!r}; predict them again")
+    grid = [[by_place[sample, target] for target in settings["targets"]] for sample in slices]
+    with figure_style.styled():
+        figure = _draw(settings, grid, description.classes, description.demonstration)
+        figure_style.save(figure, svg, png, settings["dpi"])
+
+
+def slice_dice(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """Return the mean Dice over the foreground classes of one slice, maps of shape (H, W)."""
+    numbers = np.arange(1, classes)[:, None, None]
+    is_true, is_predicted = truth[None] == numbers, predicted[None] == numbers
+    tp = (is_true & is_predicted).sum(axis=(1, 2))
+    fp = (~is_true & is_predicted).sum(axis=(1, 2))
+    fn = (is_true & ~is_predicted).sum(axis=(1, 2))
+    return float(dice(tp, fp, fn).mean())
+
+
+def _read(path: Path) -> list[dict]:
+    try:
+        rows = pq.read_table(path).select(list(COLUMNS)).to_pylist()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); predict the slices again") from error
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"{path}: not example slices ({error}); predict them again") from error
+    if not rows:
+        raise UserError(f"{path}: holds no slice; predict the slices again")
+    for row in rows:
+        shape = (row["height"], row["width"])
+        for name in ("image", "truth", "predicted"):
+            row[name] = np.frombuffer(row[name], dtype=np.uint8).reshape(shape)
+    return rows
+
+
+def _draw(
+    settings: dict, grid: list[list[dict]], classes: list[str], demonstration: bool
+) -> Figure:
+    width = settings["width_mm"]
+    columns = len(settings["targets"])
+    room = (width - LEFT_MM - RIGHT_MM - GAP_MM * (columns - 1)) / columns
+    size = min(MOST_MM, room)
+    entries = len(classes)
+    legend_columns = max(1, int(width / LEGEND_ENTRY_MM))
+    legend_mm = 3.4 * -(-entries // legend_columns)
+    top = HEAD_MM - 3.4 + legend_mm
+    height = top + len(grid) * (size + CAPTION_MM) + BOTTOM_MM
+    figure = figure_style.plt.figure(figsize=figure_style.inches(width, height))
+    title = f"{settings['experiment']}: truth and prediction"
+    figure_style.text_mm(figure, 2, 1.5, title, fontsize=8, fontweight="bold")
+    handles = [Line2D([], [], color="black", lw=0.9, ls=(0, (1.5, 1)), label="truth (white)")]
+    handles += [
+        Line2D([], [], color=_colour(number), lw=1.2, label=f"predicted: {name}")
+        for number, name in enumerate(classes)
+        if number
+    ]
+    figure_style.legend_mm(figure, handles, 5, legend_columns)
+    for row_number, row in enumerate(grid):
+        window = _window(row)
+        y = top + row_number * (size + CAPTION_MM)
+        first = row[0]
+        where = textwrap.fill(str(first["subject"]), 14)
+        figure_style.text_mm(figure, 2, y + 1, f"{where}\nslice {first['slice']}", fontsize=6)
+        for column, example in enumerate(row):
+            x = LEFT_MM + column * (size + GAP_MM)
+            axes = figure_style.axes_mm(figure, x, y, size, size)
+            _draw_slice(axes, example, window, len(classes))
+            if row_number == 0:
+                name = textwrap.fill(example["target"], max(8, int(size * TITLE_CHARACTERS_PER_MM)))
+                figure_style.text_mm(
+                    figure, x + size / 2, y - 1, name, fontsize=6.5, ha="center", va="bottom"
+                )
+    text = (
+        "Dice is of the slice shown, mean over the foreground classes."
+        " Slices chosen by rule before any result: first test subjects by name, of each the slice"
+        " with most foreground in the truth"
+    )
+    figure_style.note(figure, text, demonstration)
+    return figure
+
+
+def _colour(number: int) -> str:
+    return CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+
+
+def _window(row: list[dict]) -> tuple[int, int, int, int]:
+    """Return (top, bottom, left, right): a square with all that truth and predictions mark."""
+    marked = np.zeros_like(row[0]["truth"], dtype=bool)
+    for example in row:
+        marked |= (example["truth"] > 0) | (example["predicted"] > 0)
+    height, width = marked.shape
+    if not marked.any():
+        return 0, height, 0, width
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * MARGIN_PIXELS
+    side = int(min(side, height, width))
+    top = int(np.clip((rows[0] + rows[-1] + 1 - side) // 2, 0, height - side))
+    left = int(np.clip((columns[0] + columns[-1] + 1 - side) // 2, 0, width - side))
+    return top, top + side, left, left + side
+
+
+def _draw_slice(axes: Axes, example: dict, window: tuple[int, int, int, int], classes: int) -> None:
+    top, bottom, left, right = window
+    axes.imshow(example["image"], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for number in range(1, classes):
+        _outline(axes, example["truth"] == number, "white", 0.8, (0, (1.5, 1)), 3)
+        _outline(axes, example["predicted"] == number, _colour(number), 1.1, "-", 2)
+    axes.set_xlim(left - 0.5, right - 0.5)
+    axes.set_ylim(bottom - 0.5, top - 0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    score = slice_dice(example["truth"], example["predicted"], classes)
+    axes.set_xlabel(f"Dice {score:.2f}", fontsize=6.5, labelpad=1.5)
+
+
+def _outline(
+    axes: Axes, mask: np.ndarray, colour: str, line_width: float, style: object, order: int
+) -> None:
+    """Draw the border of a mask of shape (H, W); an empty one has none."""
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)  # borders at the image's edge close, too
+    rows, columns = np.arange(padded.shape[0]) - 1, np.arange(padded.shape[1]) - 1
+    axes.contour(
+        columns,
+        rows,
+        padded,
+        levels=[0.5],
+        colors=[colour],
+        linewidths=[line_width],
+        linestyles=[style],
+        zorder=order,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--examples", type=Path, required=True)
+    parser.add_argument("--svg", type=Path, required=True)
+    parser.add_argument("--png", type=Path, required=True)
+    program.run(
+        parser,
+        lambda given: plot_slices(
+            given.settings, given.dataset, given.examples, given.svg, given.png
+        ),
+    )
