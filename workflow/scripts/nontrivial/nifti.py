@@ -8,7 +8,6 @@ from nontrivial.errors import UserError
 from nontrivial.label_map import LabelMap
 from nontrivial.pairs import Pair
 
-
 KEYS = segmentation.KEYS | {
     "images",
     "labels",
