@@ -177,7 +177,7 @@ def _draw_header(
     )
     bar.set_xlabel(f"drop in {metric} when zeroed (baseline {outcomes.baseline.value:.3f})")
     bar.xaxis.labelpad = 1
-    handles = [Patch(fc="white", ec=GREY, label="decided, or no effect")]
+    handles = [Patch(fc="white", ec=GREY, label="decided")]
     found = layers.values()
     if any(outcome.verdict == "undecided" and outcome.status == "ok" for outcome in found):
         handles.append(Patch(fc="white", ec=GREY, hatch=UNDECIDED_HATCH, lw=0.5, label="undecided"))
@@ -228,7 +228,7 @@ def _draw_line(
                 _small(axes, x + inner / 2, body + CELL_HEIGHT_MM + 1.1, kernel.path.split(".")[-1])
         below = body + CELL_HEIGHT_MM + (3.4 if unit.residual and cell >= NAMED_CELL_MM else 1.1)
         _small(axes, left + width / 2, below, unit.name)
-        if number + 1 < len(units):
+        if unit.residual and number + 1 < len(units):  # a head's kernels may be parallel
             middle = body + CELL_HEIGHT_MM / 2
             axes.plot([left + width, left + width + GAP_MM], [middle] * 2, color=GREY, lw=0.8)
         left += width + GAP_MM
