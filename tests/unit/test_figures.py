@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from nontrivial import figure_style
 from nontrivial.errors import UserError
@@ -43,24 +44,24 @@ def drawn(monkeypatch):
 def _text_boxes(figure):
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    boxes = []
-    for text in figure.findobj(lambda artist: hasattr(artist, "get_text")):
-        if text.get_visible() and text.get_text().strip() and _is_shown(text):
-            boxes.append((text.get_text(), text.get_window_extent(renderer)))
-    return boxes
+    hidden = _undrawn_labels(figure)
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden
+    ]
 
 
-def _is_shown(text):
-    """Ticks outside the limits keep a label that is never drawn."""
-    axes = text.axes
-    if axes is None or text not in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
-        return True
-    x, y = text.get_position()
-    if text in axes.get_xticklabels():
-        low, high = sorted(axes.get_xlim())
-        return low <= x <= high
-    low, high = sorted(axes.get_ylim())
-    return low <= y <= high
+def _undrawn_labels(figure):
+    """Labels of ticks outside the limits, or of axes that are switched off, are never drawn."""
+    hidden = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not axes.axison or not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                    hidden |= {id(tick.label1), id(tick.label2)}
+    return hidden
 
 
 def assert_readable(figure, boxes):
@@ -205,7 +206,7 @@ def test_map_refuses_the_table_of_another_network(tmp_path):
     write_table(table, made_results.kernels_of("resnet34"))
     settings = {"experiment": "e", "width_mm": 180, "dpi": 60}
     outputs = tmp_path / "a.svg", tmp_path / "a.png"
-    with pytest.raises(UserError, match="no layer target for layer1.2.conv1"):
+    with pytest.raises(UserError, match=r"no layer target for layer1\.2\.conv1"):
         plot_map(settings, summary, over_seeds, table, *outputs)
     assert not outputs[0].exists()
 

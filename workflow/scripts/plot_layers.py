@@ -22,10 +22,10 @@ from nontrivial.outcomes import (
 
 PITCH_MM = 3.1  # least distance of two kernels: a 6 pt label each
 LABEL_CHARACTER_MM = 1.25  # width of a character of the tick labels
-LEFT_MM, RIGHT_MM = 12, 3
+LEFT_MM, RIGHT_MM = 13, 3
 ROW_MM = 42  # height of a row's axes
 LEGEND_ENTRY_MM = 29  # width of one legend entry
-BLOCK_GAP = 0.9  # empty space between blocks, in kernels
+BLOCK_GAP = 1.1  # empty space between blocks, in kernels
 SEED_OFFSET = 0.28  # marks of single seeds stand beside their mean, in kernels
 TOP_OF_AXIS = 1.12  # head room for block names, in units of the highest value
 
@@ -59,7 +59,7 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float):
     names = [block_name(layer.block, layer.role) for layer in layers]
     labels = short_labels([layer.kernels[0] for layer in layers], names)
     plot_width = width - LEFT_MM - RIGHT_MM
-    most = int(plot_width / PITCH_MM / 1.12)  # a tenth of the room goes to block gaps
+    most = int(plot_width / PITCH_MM / 1.15)  # about a tenth of the room goes to block gaps
     rows = row_breaks(names, most)
     handles = _legend(outcomes, layers)
     columns = max(1, int(width / LEGEND_ENTRY_MM))
