@@ -321,6 +321,10 @@ def test_slices_are_readable_and_print_their_dice(tmp_path, drawn, width):
     plot_slices(settings, description, examples, *outputs)
     assert_readable(*drawn[0])
     texts = [name for name, _ in drawn[0][1]]
+    pictures = [axes.get_window_extent() for axes in drawn[0][0].axes]
+    names = [box for name, box in drawn[0][1] if "slice 2" in name]
+    assert len(names) == 3
+    assert not any(box.overlaps(picture) for box in names for picture in pictures)
     assert texts.count("Dice 1.00") == 3  # the baseline of every subject
     assert texts.count("Dice 0.00") == 3  # nothing predicted
     assert any("DEMONSTRATION" in text and "chosen by rule" in text.replace("\n", " ")

@@ -18,7 +18,7 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
-from nontrivial.paper import PaperValue, read_paper_values
+from nontrivial.paper import PAPERS_DATASET, PaperValue, read_paper_values
 
 PANELS = {"block": "Kernels inside a block zeroed", "shortcut": "Shortcut kernel zeroed"}
 READING_STYLE = {
@@ -102,8 +102,8 @@ def _draw(
             axes.set_ylabel(f"{metric} ({outcomes.split})")
         figure_style.panel_title(axes, PANELS[kind])
     text = describe(outcomes)
-    if theirs and outcomes.metric == "dice":
-        text += "; the paper used other T1 data" if outcomes.dataset != "fahmy2019" else ""
+    if theirs and outcomes.dataset != PAPERS_DATASET[theirs[0].task]:
+        text += "; the paper used other data"
     figure_style.note(figure, text, outcomes.demonstration)
     return figure
 

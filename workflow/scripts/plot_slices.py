@@ -24,6 +24,7 @@ HEAD_MM, CAPTION_MM, BOTTOM_MM = 20, 5, 10
 MOST_MM = 45  # larger pictures show nothing more
 MARGIN_PIXELS = 8  # around everything that any outline shows
 TITLE_CHARACTERS_PER_MM = 0.72  # of the column titles, 6.5 pt
+SUBJECT_CHARACTERS = 11  # of the subject on a line, left of the pictures
 LEGEND_ENTRY_MM = 42
 
 
@@ -105,7 +106,7 @@ def _draw(
         window = _window(row)
         y = top + row_number * (size + CAPTION_MM)
         first = row[0]
-        where = textwrap.fill(str(first["subject"]), 14)
+        where = textwrap.fill(str(first["subject"]), SUBJECT_CHARACTERS)
         figure_style.text_mm(figure, 2, y + 1, f"{where}\nslice {first['slice']}", fontsize=6)
         for column, example in enumerate(row):
             x = LEFT_MM + column * (size + GAP_MM)
