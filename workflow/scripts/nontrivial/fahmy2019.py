@@ -124,9 +124,10 @@ def _inside(contour: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     if len(points) < 3:
         return mask
     # Only the contour's bounding box can lie inside: a heart is a small part of the image.
-    left, top = np.maximum(np.floor(points.min(axis=0)), 0).astype(int)
-    right, bottom = np.ceil(points.max(axis=0)).astype(int) + 1
-    rows, columns = np.mgrid[top : min(bottom, shape[0]), left : min(right, shape[1])]
+    limits = (shape[1], shape[0])
+    left, top = np.clip(np.floor(points.min(axis=0)), 0, limits).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(axis=0)) + 1, 0, limits).astype(int)
+    rows, columns = np.mgrid[top:bottom, left:right]
     centres = np.stack([columns.ravel(), rows.ravel()], axis=1)
     mask[rows, columns] = Polygon(points).contains_points(centres).reshape(rows.shape)
     return mask

@@ -67,6 +67,8 @@ def read(pair: Pair, frame: int | None) -> Volume:
 
 def _open(path: Path) -> nib.spatialimages.SpatialImage:
     try:
+        with path.open("rb"):  # nibabel hides why a file can't be opened
+            pass
         volume = nib.load(path)
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
         raise _damaged(path, error) from error
