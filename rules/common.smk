@@ -16,11 +16,11 @@ sys.path.insert(0, str(SCRIPTS.resolve()))
 
 from nontrivial.atomic import write_text
 from nontrivial.canonical import canonical, file_digest
-from nontrivial.configuration import complete, read_schema
+from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.errors import UserError
-from nontrivial.fingerprint import fingerprint, module_file
-from nontrivial.plan import Plan
-from nontrivial.raw_data import source_identity
+from nontrivial.planning.fingerprint import fingerprint, module_file
+from nontrivial.planning.plan import Plan
+from nontrivial.data.raw_data import source_identity
 
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

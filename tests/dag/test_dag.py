@@ -10,9 +10,9 @@ import pytest
 import yaml
 from conftest import CONFIG, ROOT, copy_workflow
 
-from nontrivial.configuration import complete, read_schema
 from nontrivial.errors import UserError
-from nontrivial.plan import Plan
+from nontrivial.planning.configuration import complete, read_schema
+from nontrivial.planning.plan import Plan
 
 SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
 

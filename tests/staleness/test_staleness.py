@@ -214,7 +214,7 @@ def module(finished, name):
 
 
 def test_comment_and_docstring_in_a_module_that_train_imports(finished):
-    path = finished.path(module(finished, "training"))
+    path = finished.path(module(finished, "loop"))
     text = path.read_text()
     assert text.startswith('"""')
     path.write_text(text.replace('"""', '"""Said better: ', 1) + "\n# A comment.\n")
@@ -222,7 +222,7 @@ def test_comment_and_docstring_in_a_module_that_train_imports(finished):
 
 
 def test_edit_in_the_training_loop(finished):
-    path = finished.path(module(finished, "training"))
+    path = finished.path(module(finished, "loop"))
     path.write_text(path.read_text() + "\nEDITED = True\n")
     expected = below_training(finished, "digits", "digits-resnet18")
     assert finished.stale() == expected | below_training(finished, "t1", "t1-pspnet")
@@ -290,7 +290,7 @@ def test_deleted_weights(finished):
 
 
 def test_accepting_results_after_an_upgrade(finished):
-    path = finished.path(module(finished, "training"))
+    path = finished.path(module(finished, "loop"))
     path.write_text(path.read_text() + "\nEDITED = True\n")
     assert finished.stale()
     finished.run("--touch")

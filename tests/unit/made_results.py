@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nontrivial.across_seeds import across_seeds
-from nontrivial.kernels import Kernel, read_table
-from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
-from nontrivial.targets import Target, enumerate_targets
+from nontrivial.experiment.targets import Target, enumerate_targets
+from nontrivial.network.kernels import Kernel, read_table
+from nontrivial.statistics.across_seeds import across_seeds
+from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 
 KERNELS = Path(__file__).parents[2] / "resources" / "kernels"
 HALF_WIDTH = 0.006  # below the margin, so that every verdict can be reached

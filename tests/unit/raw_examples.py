@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from nontrivial.locations import CIFAR10_BATCHES, CIFAR10_CLASSES
+from nontrivial.data.locations import CIFAR10_BATCHES, CIFAR10_CLASSES
 
 FRACTIONS = {"train": 0.5, "val": 0.25, "test": 0.25}
 SHAPE = (12, 14, 10)  # of the volumes

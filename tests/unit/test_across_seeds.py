@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nontrivial.across_seeds import across_seeds, t_interval
-from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.statistics.across_seeds import across_seeds, t_interval
+from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 
 
 def row(seed, value, baseline=0.9, **changes):

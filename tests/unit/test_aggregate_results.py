@@ -19,8 +19,8 @@ import aggregate_results as program
 from aggregate_results import aggregate_results
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
-from nontrivial.holm import holm
-from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.statistics.holm import holm
+from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 
 # Canonical order is not alphabetical; layer-z and shortcut-1 are one network.
 KERNELS = {"layer-z": ["z"], "layer-stem": ["stem"], "layer-a": ["a"], "shortcut-1": ["z"]}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial.array_stream import array_stream
+from nontrivial.data.array_stream import array_stream
 
 
 @settings(max_examples=25)

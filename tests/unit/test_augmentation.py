@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nontrivial.augmentation import (
+from nontrivial.training.augmentation import (
     Augmentation,
     affine_matrices,
     change_intensity,

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.batches import (
+from nontrivial.compute.batches import (
     MappedSamples,
     ResidentSamples,
     in_order,

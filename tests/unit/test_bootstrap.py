@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from nontrivial.bootstrap import mean_intervals
+from nontrivial.statistics.bootstrap import mean_intervals
 
 
 def test_interval_agrees_with_scipys_percentile_bootstrap():

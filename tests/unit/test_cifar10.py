@@ -10,12 +10,12 @@ import raw_examples as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial import archives, cifar10, cifar10_batches, samples
-from nontrivial.cifar10_batches import read_batch
+from nontrivial.data import archives, cifar10, cifar10_batches, samples
+from nontrivial.data.cifar10_batches import read_batch
+from nontrivial.data.locations import CIFAR10_CLASSES, find_cifar10
+from nontrivial.data.pictures import decode
+from nontrivial.data.prepared import open_split, read_description
 from nontrivial.errors import UserError
-from nontrivial.locations import CIFAR10_CLASSES, find_cifar10
-from nontrivial.pictures import decode
-from nontrivial.prepared import open_split, read_description
 
 SETTINGS = {"validation": 10, "split_seed": 0}
 TRAIN = "train-00000-of-00001.parquet"

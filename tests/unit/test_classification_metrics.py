@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
-from nontrivial.classification_metrics import accuracy_measurements, log_probability_measurement
-from nontrivial.paired_tests import mcnemar_exact
-from nontrivial.proportions import PairedCounts, newcombe, wilson
+from nontrivial.statistics.classification_metrics import (
+    accuracy_measurements,
+    log_probability_measurement,
+)
+from nontrivial.statistics.paired_tests import mcnemar_exact
+from nontrivial.statistics.proportions import PairedCounts, newcombe, wilson
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 3])
 BEFORE = np.array([0, 0, 1, 1, 1, 1, 0, 3])  # right: 1 1 0 1 1 1 0 1

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from describe_configuration import describe
-from nontrivial.configuration import complete, read_schema, resolve
 from nontrivial.errors import UserError
+from nontrivial.planning.configuration import complete, read_schema, resolve
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = read_schema(ROOT / "config" / "schema.yaml")

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from nontrivial.dependence import Dependence
-from nontrivial.networks import build
-from nontrivial.registry import NETWORKS
-from nontrivial.zeroing import zeroed
+from nontrivial.experiment.dependence import Dependence
+from nontrivial.experiment.zeroing import zeroed
+from nontrivial.network.networks import build
+from nontrivial.network.registry import NETWORKS
 
 SIZE = (16, 16)
 

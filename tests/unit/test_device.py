@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nontrivial import device
+from nontrivial.compute import device
 from nontrivial.errors import UserError
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nontrivial.dice import by_subject, dice
+from nontrivial.statistics.dice import by_subject, dice
 
 COUNTS = arrays(np.int32, (7, 3), elements=st.integers(0, 128 * 128))
 

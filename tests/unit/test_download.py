@@ -7,10 +7,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nontrivial.archives import Archive
-from nontrivial.download import check_archive, download
+from nontrivial.data.archives import Archive
+from nontrivial.data.download import check_archive, download
+from nontrivial.data.unpacking import unpack
 from nontrivial.errors import UserError
-from nontrivial.unpacking import unpack
 
 CONTENT = b"published" * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()

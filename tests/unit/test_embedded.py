@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nontrivial import digits, mni152, samples
+from nontrivial.data import digits, mni152, samples
+from nontrivial.data.prepared import open_split, read_description
 from nontrivial.errors import UserError
-from nontrivial.prepared import open_split, read_description
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
 MNI = {

@@ -19,10 +19,10 @@ from prediction_files import (
 
 import evaluate_target as program
 from evaluate_target import evaluate_target
-from nontrivial import samples
+from nontrivial.data import samples
 from nontrivial.errors import UserError
-from nontrivial.predictions import About, PredictionsWriter
-from nontrivial.summary_schema import SUMMARY
+from nontrivial.experiment.predictions import About, PredictionsWriter
+from nontrivial.statistics.summary_schema import SUMMARY
 
 CLASSES = [f"c{i}" for i in range(4)]
 TARGET = SETTINGS["target"]

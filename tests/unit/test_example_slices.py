@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial.example_slices import choose, shades
+from nontrivial.experiment.example_slices import choose, shades
 
 
 def masks_with(*foreground):

@@ -6,9 +6,9 @@ import raw_examples as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial import fahmy2019, samples
+from nontrivial.data import fahmy2019, samples
+from nontrivial.data.prepared import SPLITS, open_split, read_description
 from nontrivial.errors import UserError
-from nontrivial.prepared import SPLITS, open_split, read_description
 
 FILE = "T1Dataset210.mat"
 SETTINGS = {

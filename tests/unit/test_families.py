@@ -1,7 +1,7 @@
 import pytest
 
-from nontrivial.families import corrected
-from nontrivial.holm import holm
+from nontrivial.statistics.families import corrected
+from nontrivial.statistics.holm import holm
 
 
 def row(target, p_value, **changes):

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from nontrivial import figure_style
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import ROLE_COLOURS, ROLE_MARKERS
+from nontrivial.display.kernel_rows import row_breaks, short_labels
 from nontrivial.errors import UserError
-from nontrivial.figure_style import ROLE_COLOURS, ROLE_MARKERS
-from nontrivial.kernel_rows import row_breaks, short_labels
-from nontrivial.kernels import ROLES, write_table
+from nontrivial.network.kernels import ROLES, write_table
 from plot_interventions import plot_interventions
 from plot_layers import plot_layers
 from plot_learning import plot_learning

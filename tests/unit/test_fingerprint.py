@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nontrivial.errors import UserError
-from nontrivial.fingerprint import fingerprint, module_file
+from nontrivial.planning.fingerprint import fingerprint, module_file
 
 PROGRAM = '''"""A program."""
 import json

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.holm import holm
+from nontrivial.statistics.holm import holm
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from nontrivial.data.intensity import normalize
 from nontrivial.errors import UserError
-from nontrivial.intensity import normalize
 
 VOLUME = np.random.default_rng(0).gamma(2, 300, (8, 9, 10)).astype(np.float32)
 

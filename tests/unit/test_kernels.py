@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nontrivial.errors import UserError
-from nontrivial.kernels import COLUMNS, Kernel, read_table, structure_digest, write_table
+from nontrivial.network.kernels import COLUMNS, Kernel, read_table, structure_digest, write_table
 
 paths = st.text("abcdefgh_.0123456789", min_size=1, max_size=12)
 sizes = st.integers(1, 9).map(lambda n: f"{n}x{n}")

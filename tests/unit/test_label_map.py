@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nontrivial.data.label_map import LabelMap
 from nontrivial.errors import UserError
-from nontrivial.label_map import LabelMap
 
 LABEL = np.array([[0, 2], [17, 53]])
 PATH = Path("label.nii.gz")

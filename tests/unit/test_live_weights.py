@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nontrivial.convolutions import forward_calls, forward_order
-from nontrivial.live_weights import count_weights
-from nontrivial.networks import build
+from nontrivial.experiment.live_weights import count_weights
+from nontrivial.network.convolutions import forward_calls, forward_order
+from nontrivial.network.networks import build
 
 sides = st.integers(1, 7)
 

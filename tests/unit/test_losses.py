@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from nontrivial.losses import SMOOTHING, classification_loss, segmentation_loss, soft_dice_loss
+from nontrivial.training.losses import (
+    SMOOTHING,
+    classification_loss,
+    segmentation_loss,
+    soft_dice_loss,
+)
 
 
 def test_classification_by_hand():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial.moments import Moments
+from nontrivial.data.moments import Moments
 
 
 @settings(max_examples=25)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import raw_examples as raw
 
-from nontrivial import archives, hippocampus, nifti, samples
 from nontrivial.canonical import file_digest
+from nontrivial.data import archives, hippocampus, nifti, samples
+from nontrivial.data.pairs import Pair
+from nontrivial.data.prepared import SPLITS, open_split, read_description
 from nontrivial.errors import UserError
-from nontrivial.pairs import Pair
-from nontrivial.prepared import SPLITS, open_split, read_description
 
 HIPPOCAMPUS = {
     key: value

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test
 
-from nontrivial.paired_tests import mcnemar_exact, sign_flip
+from nontrivial.statistics.paired_tests import mcnemar_exact, sign_flip
 
 
 @pytest.mark.parametrize(

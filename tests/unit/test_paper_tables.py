@@ -6,10 +6,10 @@ import made_results
 import pytest
 
 from judge_claims import judge_claims
-from nontrivial.claims import judge
+from nontrivial.display.claims import judge
+from nontrivial.display.outcomes import describe, read_results, select_outcomes
+from nontrivial.display.paper import read_claims, read_paper_values
 from nontrivial.errors import UserError
-from nontrivial.outcomes import describe, read_results, select_outcomes
-from nontrivial.paper import read_claims, read_paper_values
 from tabulate_paper import tabulate_paper
 from tabulate_targets import tabulate_targets
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import list_kernels
-from nontrivial import samples, weights
+from nontrivial.data import samples
+from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
-from nontrivial.kernels import Kernel, read_table, structure_digest, write_table
-from nontrivial.networks import build
-from nontrivial.predictions import METADATA, SECONDS
-from nontrivial.prepared import SPLITS, Description
-from nontrivial.stored_predictions import read_target
+from nontrivial.experiment.predictions import METADATA, SECONDS
+from nontrivial.network import weights
+from nontrivial.network.kernels import Kernel, read_table, structure_digest, write_table
+from nontrivial.network.networks import build
+from nontrivial.statistics.stored_predictions import read_target
 from predict_examples import predict_examples
 from predict_targets import predict_targets
 

@@ -7,7 +7,7 @@ import pytest
 import raw_examples as raw
 
 import prepare_dataset as program
-from nontrivial import samples
+from nontrivial.data import samples
 from nontrivial.errors import UserError
 
 SCRIPT = Path(program.__file__)

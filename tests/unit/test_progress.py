@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nontrivial import progress
+from nontrivial.training import progress
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from nontrivial.proportions import PairedCounts, newcombe, wilson
+from nontrivial.statistics.proportions import PairedCounts, newcombe, wilson
 
 CELLS = st.builds(
     PairedCounts,

@@ -1,4 +1,4 @@
-from nontrivial.random_streams import generator
+from nontrivial.statistics.random_streams import generator
 
 
 def draws(*arguments):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import raw_examples as raw
 
-from nontrivial import locations, raw_data
-from nontrivial.archives import CIFAR10, HIPPOCAMPUS
-from nontrivial.raw_data import source_files, source_identity
+from nontrivial.data import locations, raw_data
+from nontrivial.data.archives import CIFAR10, HIPPOCAMPUS
+from nontrivial.data.raw_data import source_files, source_identity
 
 NIFTI = raw.volume_settings()
 
@@ -151,11 +151,11 @@ def test_every_form_of_cifar10_is_found(form, below, tmp_path):
 
 def test_only_the_standard_library_is_imported():
     program = (
-        "import sys; before = set(sys.modules); import nontrivial.raw_data;"
+        "import sys; before = set(sys.modules); import nontrivial.data.raw_data;"
         "new = {m.split('.')[0] for m in set(sys.modules) - before};"
         "print(sorted(new - set(sys.stdlib_module_names) - {'nontrivial'}))"
     )
-    scripts = Path(raw_data.__file__).parents[1]
+    scripts = Path(raw_data.__file__).parents[2]
     run = subprocess.run(
         [sys.executable, "-S", "-c", program],
         env={"PYTHONPATH": str(scripts)},

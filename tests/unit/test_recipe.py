@@ -1,8 +1,8 @@
 import pytest
 
-from nontrivial.augmentation import Augmentation
 from nontrivial.errors import UserError
-from nontrivial.recipe import read_recipe
+from nontrivial.training.augmentation import Augmentation
+from nontrivial.training.recipe import read_recipe
 
 GIVEN = {
     "epochs": 2,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.schedule import SCHEDULES, learning_rate
+from nontrivial.training.schedule import SCHEDULES, learning_rate
 
 
 def rates(steps, warmup, schedule, peak=0.4):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from nontrivial.bootstrap import mean_intervals
-from nontrivial.segmentation_metrics import (
+from nontrivial.statistics.bootstrap import mean_intervals
+from nontrivial.statistics.segmentation_metrics import (
     Counts,
     pooled_measurements,
     slice_measurements,

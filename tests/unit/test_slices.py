@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial import slices
+from nontrivial.data import slices
 from nontrivial.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial import splits
+from nontrivial.data import splits
 from nontrivial.errors import UserError
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}

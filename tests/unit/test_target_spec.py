@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nontrivial.errors import UserError
-from nontrivial.target_spec import TargetSpec, read_spec
+from nontrivial.experiment.target_spec import TargetSpec, read_spec
 
 
 def write(path, *targets):

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nontrivial.errors import UserError
-from nontrivial.kernels import Kernel, read_table
-from nontrivial.registry import NETWORKS
-from nontrivial.targets import BATCH_BY, READINGS, SETS, enumerate_targets
+from nontrivial.experiment.targets import BATCH_BY, READINGS, SETS, enumerate_targets
+from nontrivial.network.kernels import Kernel, read_table
+from nontrivial.network.registry import NETWORKS
 
 TABLES = Path(__file__).parents[2] / "resources" / "kernels"
 ALL_SETS = list(SETS)

@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nontrivial import networks, samples, weights
 from nontrivial.canonical import file_digest
-from nontrivial.convolutions import forward_calls, forward_order
+from nontrivial.data import samples
+from nontrivial.data.prepared import SPLITS, Description
+from nontrivial.data.samples import Sample
 from nontrivial.errors import UserError
-from nontrivial.kernel_roles import describe
-from nontrivial.kernels import structure_digest, write_table
-from nontrivial.prepared import SPLITS, Description
-from nontrivial.samples import Sample
-from nontrivial.training_history import SCHEMA
+from nontrivial.network import networks, weights
+from nontrivial.network.convolutions import forward_calls, forward_order
+from nontrivial.network.kernel_roles import describe
+from nontrivial.network.kernels import structure_digest, write_table
+from nontrivial.training.history import SCHEMA
 from train_network import train_network
 
 PROGRAM = Path(__file__).parents[2] / "workflow" / "scripts" / "train_network.py"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from nontrivial.batches import ResidentSamples, normalization
-from nontrivial.validation import BATCH_SIZE, accuracy, mean_dice
+from nontrivial.compute.batches import ResidentSamples, normalization
+from nontrivial.training.validation import BATCH_SIZE, accuracy, mean_dice
 
 CPU = torch.device("cpu")
 SAME = normalization([0.0], [1.0], CPU)
@@ -24,7 +24,7 @@ class FromPixels(torch.nn.Module):
 
 
 def test_accuracy_over_several_batches():
-    labels = torch.arange(2 * BATCH_SIZE + 10) % 4
+    labels = torch.arange(10 * (BATCH_SIZE // 4)) % 4
     images = labels.clone()
     images[::10] = (images[::10] + 1) % 4  # one in ten is wrong
     model = FromPixels(4, picture=False).train()

@@ -1,6 +1,6 @@
 import pytest
 
-from nontrivial.verdict import verdict
+from nontrivial.statistics.verdict import verdict
 
 
 @pytest.mark.parametrize(

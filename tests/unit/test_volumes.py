@@ -9,9 +9,9 @@ import raw_examples as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial import volumes
+from nontrivial.data import volumes
+from nontrivial.data.pairs import Pair
 from nontrivial.errors import UserError
-from nontrivial.pairs import Pair
 
 VOXELS = raw.image_voxels(0)
 

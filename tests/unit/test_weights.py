@@ -5,8 +5,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from nontrivial import weights
 from nontrivial.errors import UserError
+from nontrivial.network import weights
 
 
 class Tied(nn.Module):

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nontrivial import program
-from nontrivial.across_seeds import across_seeds
 from nontrivial.atomic import replacing
-from nontrivial.families import corrected
-from nontrivial.lean_arrow import without_pandas
-from nontrivial.summary_schema import ACROSS_SEEDS, SUMMARY
-from nontrivial.target_files import read_list, read_targets
+from nontrivial.statistics.across_seeds import across_seeds
+from nontrivial.statistics.families import corrected
+from nontrivial.statistics.lean_arrow import without_pandas
+from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.statistics.target_files import read_list, read_targets
 
 
 def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nontrivial import program
 from nontrivial.atomic import write_text
-from nontrivial.configuration import read_schema, resolve
+from nontrivial.planning.configuration import read_schema, resolve
 
 INTRODUCTION = """\
 # Configuration

@@ -14,22 +14,25 @@ import pyarrow.parquet as pq
 from nontrivial import program
 from nontrivial.atomic import replacing
 from nontrivial.canonical import canonical
-from nontrivial.classification_metrics import accuracy_measurements, log_probability_measurement
+from nontrivial.data.prepared import Description, read_description
 from nontrivial.errors import UserError
-from nontrivial.lean_arrow import without_pandas
-from nontrivial.measurement import Measurement
-from nontrivial.parquet_columns import read_columns
-from nontrivial.prepared import Description, read_description
-from nontrivial.random_streams import generator
-from nontrivial.segmentation_metrics import (
+from nontrivial.statistics.classification_metrics import (
+    accuracy_measurements,
+    log_probability_measurement,
+)
+from nontrivial.statistics.lean_arrow import without_pandas
+from nontrivial.statistics.measurement import Measurement
+from nontrivial.statistics.parquet_columns import read_columns
+from nontrivial.statistics.random_streams import generator
+from nontrivial.statistics.segmentation_metrics import (
     Counts,
     pooled_measurements,
     slice_measurements,
     subject_measurements,
 )
-from nontrivial.stored_predictions import StoredTarget, read_target
-from nontrivial.summary_schema import SUMMARY, is_primary
-from nontrivial.verdict import verdict
+from nontrivial.statistics.stored_predictions import StoredTarget, read_target
+from nontrivial.statistics.summary_schema import SUMMARY, is_primary
+from nontrivial.statistics.verdict import verdict
 
 SETTINGS = (
     "experiment",
@@ -75,7 +78,8 @@ def evaluate_target(
         baseline: Parquet file that holds the target ``baseline``.
         samples: ``samples.parquet`` of the split.
         dataset: ``dataset.json``.
-        output: Parquet file to write, columns of :data:`nontrivial.summary_schema.SUMMARY`.
+        output: Parquet file to write, with the columns of
+            :data:`nontrivial.statistics.summary_schema.SUMMARY`.
 
     Raises:
         UserError: a file cannot be read, or the files do not fit each other.

@@ -5,10 +5,16 @@ from pathlib import Path
 
 from nontrivial import program
 from nontrivial.atomic import write_text
-from nontrivial.claims import UNTESTED, Judgement, judge
-from nontrivial.outcomes import ExperimentOutcomes, describe, read_results, select_outcomes
-from nontrivial.paper import CITATION, READING_ADJACENT, READING_INVERTED, Claim, read_claims
-from nontrivial.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.display.claims import UNTESTED, Judgement, judge
+from nontrivial.display.outcomes import ExperimentOutcomes, describe, read_results, select_outcomes
+from nontrivial.display.paper import (
+    CITATION,
+    READING_ADJACENT,
+    READING_INVERTED,
+    Claim,
+    read_claims,
+)
+from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
 
 COLUMNS = (
     "claim",

@@ -4,12 +4,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from nontrivial import program, registry
-from nontrivial.convolutions import convolutions, forward_calls, forward_order
+from nontrivial import program
 from nontrivial.errors import UserError
-from nontrivial.kernel_roles import describe
-from nontrivial.kernels import Kernel, write_table
-from nontrivial.networks import build
+from nontrivial.network import registry
+from nontrivial.network.convolutions import convolutions, forward_calls, forward_order
+from nontrivial.network.kernel_roles import describe
+from nontrivial.network.kernels import Kernel, write_table
+from nontrivial.network.networks import build
 
 log = logging.getLogger("nontrivial")
 
@@ -29,7 +30,7 @@ def list_kernels(
     """Return the kernel table of a network.
 
     Args:
-        name: a name in :data:`nontrivial.registry.NETWORKS`, or None.
+        name: a name in :data:`nontrivial.network.registry.NETWORKS`, or None.
         factory: ``package.module:function`` of a user's network, or None.
         size: (height, width) of the image that is passed through it.
         channels: number of its channels; None takes 3, or 1 for a segmentation network.

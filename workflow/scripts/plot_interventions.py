@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial import figure_style, program
-from nontrivial.errors import UserError
-from nontrivial.figure_style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE
-from nontrivial.outcomes import (
+from nontrivial import program
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE
+from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     Outcome,
@@ -18,7 +18,8 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
-from nontrivial.paper import PAPERS_DATASET, PaperValue, read_paper_values
+from nontrivial.display.paper import PAPERS_DATASET, PaperValue, read_paper_values
+from nontrivial.errors import UserError
 
 PANELS = {"block": "Kernels inside a block zeroed", "shortcut": "Shortcut kernel zeroed"}
 READING_STYLE = {

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nontrivial import figure_style, program
-from nontrivial.errors import UserError
-from nontrivial.figure_style import GREY, LIGHT_GREY, ROLE_COLOURS, ROLE_MARKERS
-from nontrivial.kernel_rows import block_name, row_breaks, runs, short_labels
-from nontrivial.outcomes import (
+from nontrivial import program
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import GREY, LIGHT_GREY, ROLE_COLOURS, ROLE_MARKERS
+from nontrivial.display.kernel_rows import block_name, row_breaks, runs, short_labels
+from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     Outcome,
@@ -19,6 +19,7 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
+from nontrivial.errors import UserError
 
 PITCH_MM = 3.1  # least distance of two kernels: a 6 pt label each
 LABEL_CHARACTER_MM = 1.25  # width of a character of the tick labels

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nontrivial import figure_style, program
+from nontrivial import program
+from nontrivial.data.prepared import read_description
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
+from nontrivial.display.outcomes import METRIC_NAMES, count
 from nontrivial.errors import UserError
-from nontrivial.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
-from nontrivial.outcomes import METRIC_NAMES, count
-from nontrivial.prepared import read_description
 
 SEED_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)
 SEED_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))

@@ -10,12 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from nontrivial import figure_style, program
-from nontrivial.errors import UserError
-from nontrivial.figure_style import GREY, LIGHT_GREY, MM_PER_INCH
-from nontrivial.kernel_rows import block_name, runs, short_labels
-from nontrivial.kernels import Kernel, read_table
-from nontrivial.outcomes import (
+from nontrivial import program
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import GREY, LIGHT_GREY, MM_PER_INCH
+from nontrivial.display.kernel_rows import block_name, runs, short_labels
+from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     Outcome,
@@ -23,6 +22,8 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
+from nontrivial.errors import UserError
+from nontrivial.network.kernels import Kernel, read_table
 
 COLOURS = "YlOrRd"  # ColorBrewer: lightness falls all the way, so it survives colour blindness
 DARK = 0.55  # share of the scale from which text on a cell is white

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial import figure_style, program
-from nontrivial.dice import dice
+from nontrivial import program
+from nontrivial.data.prepared import read_description
+from nontrivial.display import figure_style
+from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 from nontrivial.errors import UserError
-from nontrivial.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
-from nontrivial.prepared import read_description
+from nontrivial.statistics.dice import dice
 
 CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, VERMILLION, YELLOW)
 COLUMNS = ("sample", "subject", "slice", "target", "height", "width", "image", "truth", "predicted")

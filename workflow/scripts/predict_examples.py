@@ -9,20 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from nontrivial import device as devices
-from nontrivial import program, samples
+from nontrivial import program
 from nontrivial.atomic import replacing
-from nontrivial.batches import fastest_memory_format, normalization
-from nontrivial.convolutions import convolutions
+from nontrivial.compute import device as devices
+from nontrivial.compute.batches import fastest_memory_format, normalization
+from nontrivial.compute.reproducibility import fix_arithmetic
+from nontrivial.data import samples
+from nontrivial.data.prepared import read_description
+from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.example_slices import choose, shades
-from nontrivial.prediction import Question, forward
-from nontrivial.prepared import read_description
-from nontrivial.reproducibility import fix_arithmetic
-from nontrivial.split_arrays import open_checked
-from nontrivial.target_spec import read_spec
-from nontrivial.trained_network import load_trained
-from nontrivial.zeroing import kernel_weights, zeroed
+from nontrivial.experiment.example_slices import choose, shades
+from nontrivial.experiment.prediction import Question, forward
+from nontrivial.experiment.target_spec import read_spec
+from nontrivial.experiment.zeroing import kernel_weights, zeroed
+from nontrivial.network.convolutions import convolutions
+from nontrivial.network.trained_network import load_trained
 
 log = logging.getLogger("nontrivial")
 

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import torch
 
-from nontrivial import device as devices
 from nontrivial import program
 from nontrivial.atomic import replacing, write_text
-from nontrivial.batches import fastest_memory_format, normalization, place
 from nontrivial.canonical import canonical
-from nontrivial.convolutions import check_table, forward_calls
-from nontrivial.dependence import Dependence
+from nontrivial.compute import device as devices
+from nontrivial.compute.batches import fastest_memory_format, normalization, place
+from nontrivial.compute.reproducibility import fix_arithmetic
+from nontrivial.data.prepared import read_description
+from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.kernels import read_table, structure_digest
-from nontrivial.live_weights import count_weights
-from nontrivial.prediction import Question, predict
-from nontrivial.predictions import About, PredictionsWriter
-from nontrivial.prepared import read_description
-from nontrivial.reproducibility import fix_arithmetic
-from nontrivial.split_arrays import open_checked
-from nontrivial.target_spec import TargetSpec, read_spec
-from nontrivial.trained_network import load_trained
-from nontrivial.zeroing import kernel_weights, state_digest, zeroed
+from nontrivial.experiment.dependence import Dependence
+from nontrivial.experiment.live_weights import count_weights
+from nontrivial.experiment.prediction import Question, predict
+from nontrivial.experiment.predictions import About, PredictionsWriter
+from nontrivial.experiment.target_spec import TargetSpec, read_spec
+from nontrivial.experiment.zeroing import kernel_weights, state_digest, zeroed
+from nontrivial.network.convolutions import check_table, forward_calls
+from nontrivial.network.kernels import read_table, structure_digest
+from nontrivial.network.trained_network import load_trained
 
 log = logging.getLogger("nontrivial")
 

@@ -4,7 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from nontrivial import cifar10, digits, fahmy2019, hippocampus, mni152, nifti, program
+from nontrivial import program
+from nontrivial.data import cifar10, digits, fahmy2019, hippocampus, mni152, nifti
 from nontrivial.errors import UserError
 
 log = logging.getLogger("nontrivial")

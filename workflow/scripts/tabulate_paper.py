@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nontrivial import program
 from nontrivial.atomic import write_text
-from nontrivial.outcomes import (
+from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     Outcome,
@@ -15,7 +15,7 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
-from nontrivial.paper import (
+from nontrivial.display.paper import (
     CITATION,
     PAPERS_DATASET,
     READING_ADJACENT,
@@ -26,7 +26,7 @@ from nontrivial.paper import (
     PaperValue,
     read_paper_values,
 )
-from nontrivial.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
 
 COLUMNS = (
     "table",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nontrivial import program
 from nontrivial.atomic import write_text
-from nontrivial.outcomes import (
+from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     Outcome,
@@ -13,7 +13,7 @@ from nontrivial.outcomes import (
     read_results,
     select_outcomes,
 )
-from nontrivial.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
 
 COLUMNS = (
     "experiment",

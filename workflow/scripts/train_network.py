@@ -8,28 +8,30 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nontrivial import device as devices
-from nontrivial import networks, program, registry, samples, weights
+from nontrivial import program
 from nontrivial.atomic import write_text
-from nontrivial.batches import (
+from nontrivial.canonical import canonical, file_digest
+from nontrivial.canonical import digest as _digest
+from nontrivial.compute import device as devices
+from nontrivial.compute.batches import (
     Normalization,
     Samples,
     fastest_memory_format,
     normalization,
     place,
 )
-from nontrivial.canonical import canonical, file_digest
-from nontrivial.canonical import digest as _digest
-from nontrivial.convolutions import check_table
+from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.data import samples
+from nontrivial.data.prepared import SPLITS, Description, open_split, read_description
 from nontrivial.errors import UserError
-from nontrivial.kernels import read_table, structure_digest
-from nontrivial.prepared import SPLITS, Description, open_split, read_description
+from nontrivial.network import networks, registry, weights
+from nontrivial.network.convolutions import check_table
+from nontrivial.network.kernels import read_table, structure_digest
 from nontrivial.program import log
-from nontrivial.recipe import Recipe, read_recipe
-from nontrivial.reproducibility import fix_arithmetic, seed_everything
-from nontrivial.training import Epoch, Problem, train
-from nontrivial.training_history import read_identity, write_history
-from nontrivial.validation import METRICS, accuracy, mean_dice
+from nontrivial.training.history import read_identity, write_history
+from nontrivial.training.loop import Epoch, Problem, train
+from nontrivial.training.recipe import Recipe, read_recipe
+from nontrivial.training.validation import METRICS, accuracy, mean_dice
 
 
 def train_network(

@@ -1,0 +1,1 @@
+"""Devices, batches on them, and what makes a result repeatable."""

@@ -1,0 +1,1 @@
+"""From raw files to the prepared form of a data set."""

@@ -1,0 +1,120 @@
+"""Writing the prepared form of a data set as a stream (``prepared`` describes and reads it)."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nontrivial import atomic
+from nontrivial.canonical import file_digest
+from nontrivial.data import samples
+from nontrivial.data.array_stream import ArrayStream, array_stream
+from nontrivial.data.moments import Moments
+from nontrivial.data.prepared import SPLITS, Description
+from nontrivial.data.samples import Sample
+from nontrivial.errors import UserError
+
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is known of a data set before its first sample; see ``prepared.Description``."""
+
+    task: str
+    classes: list[str]
+    channels: int
+    size: tuple[int, int]
+    dtype: str
+    demonstration: bool = False
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of one label: none for a class number, (H, W) for a mask."""
+        return self.size if self.task == "segmentation" else ()
+
+    @property
+    def label_dtype(self) -> str:
+        """Type of the labels as stored."""
+        return "uint8" if self.task == "segmentation" else "int64"
+
+
+class PreparedWriter:
+    """Takes samples of the three splits in any order."""
+
+    def __init__(self, form: Form, arrays: dict[str, tuple[ArrayStream, ArrayStream]]) -> None:
+        """Write into the given streams, (images, labels) by split."""
+        self._arrays = arrays
+        self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+        self.moments = Moments(form.channels)
+
+    def append(
+        self, split: str, images: np.ndarray, labels: np.ndarray, rows: list[Sample]
+    ) -> None:
+        """Add samples: images (N, C, H, W), labels (N,) or (N, H, W), and N table rows."""
+        if not len(images) == len(labels) == len(rows):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels, {len(rows)} rows")
+        self._arrays[split][0].append(images)
+        self._arrays[split][1].append(labels)
+        self.rows[split] += rows
+        if split == "train":
+            self.moments.add(images)
+
+
+@contextmanager
+def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
+    """Yield a writer; when the block ends well, the data set stands in ``folder``.
+
+    The arrays appear together at the end and ``dataset.json`` last, so a folder with a
+    description is complete. When the block raises, what stood there before is untouched.
+
+    Raises:
+        UserError: a split got no sample.
+    """
+    folder = Path(folder)
+    with ExitStack() as stack:
+        arrays = {
+            split: (
+                stack.enter_context(
+                    array_stream(
+                        folder / split / "images.npy", (form.channels, *form.size), form.dtype
+                    )
+                ),
+                stack.enter_context(
+                    array_stream(folder / split / "labels.npy", form.label_shape, form.label_dtype)
+                ),
+            )
+            for split in SPLITS
+        }
+        writer = PreparedWriter(form, arrays)
+        yield writer
+        for split, rows in writer.rows.items():
+            if not rows:
+                raise UserError(
+                    f"the {split} split has no sample; give it a larger fraction or more data"
+                )
+        # From here on an older description would not match the arrays.
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+    for split, rows in writer.rows.items():
+        samples.write(folder / split / "samples.parquet", rows)
+    atomic.write_text(folder / DESCRIPTION, _describe(folder, form, writer).to_json())
+
+
+def _describe(folder: Path, form: Form, writer: PreparedWriter) -> Description:
+    mean, std = writer.moments.result()
+    names = ("images.npy", "labels.npy", "samples.parquet")
+    files = [f"{split}/{name}" for split in SPLITS for name in names]
+    return Description(
+        task=form.task,
+        classes=form.classes,
+        channels=form.channels,
+        size=form.size,
+        dtype=form.dtype,
+        mean=mean,
+        std=std,
+        counts={split: len(rows) for split, rows in writer.rows.items()},
+        sha256={name: file_digest(folder / name) for name in files},
+        demonstration=form.demonstration,
+    )

@@ -1,0 +1,1 @@
+"""Zeroing targets, and what a network predicts under each of them."""

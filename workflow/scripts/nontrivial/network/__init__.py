@@ -1,0 +1,1 @@
+"""Networks, the tables of their kernels, and their weights."""

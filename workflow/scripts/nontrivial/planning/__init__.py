@@ -1,0 +1,1 @@
+"""From the configuration to jobs: what each is told, and when it is stale."""

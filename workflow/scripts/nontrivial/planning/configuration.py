@@ -1,0 +1,191 @@
+"""Read the configuration against its schema: defaults, clear errors, cross-checks.
+
+The schema (``config/schema.yaml``) is the one description of every key. Nothing here knows a
+key's type or default; only the rules that tie keys to each other stand in this module.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from nontrivial.errors import UserError
+from nontrivial.network.registry import NETWORKS
+
+DATASET_TASKS = {
+    "cifar10": "classification",
+    "digits": "classification",
+    "mni152": "segmentation",
+    "nifti": "segmentation",
+    "hippocampus": "segmentation",
+    "fahmy2019": "segmentation",
+}
+RESERVED_EXPERIMENTS = {"data", "networks", "figures", "tables", "specs", "logs"}
+FRACTION_TOLERANCE = 1e-9  # 0.7 + 0.1 + 0.2 is not 1 in binary
+
+
+def read_schema(path: Path) -> dict:
+    """Read the schema file (JSON Schema written in YAML)."""
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def complete(config: dict, schema: dict) -> dict:
+    """Check a configuration and return it with every default filled in.
+
+    Raises:
+        UserError: with one line per problem: the key, what is wrong, what is allowed.
+    """
+    config = _text_keys(config)
+    problems = [_explain(error) for error in _errors(config, schema)]
+    if problems:
+        raise UserError("configuration: " + "\nconfiguration: ".join(problems))
+    filled = _filled(config, schema, schema)
+    problems = list(_cross_check(filled))
+    if problems:
+        raise UserError("configuration: " + "\nconfiguration: ".join(problems))
+    return filled
+
+
+def resolve(part: dict, schema: dict) -> dict:
+    """Return a part of the schema with its reference followed; its own keys win."""
+    if "$ref" not in part:
+        return part
+    node = schema
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        node = node[name]
+    own = {key: value for key, value in part.items() if key != "$ref"}
+    return {**resolve(node, schema), **own}
+
+
+def network_task(config: dict, network: str) -> str | None:
+    """Return the task of a network named in the configuration or built in, or None."""
+    if network in config["networks"]:
+        return config["networks"][network]["task"]
+    return NETWORKS[network].task if network in NETWORKS else None
+
+
+def _text_keys(value: object) -> object:
+    # YAML reads the keys of {0: 0, 1: 2} as numbers; JSON has text keys only.
+    if isinstance(value, dict):
+        return {str(key): _text_keys(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_text_keys(item) for item in value]
+    return value
+
+
+def _errors(config: dict, schema: dict) -> list:
+    errors = Draft202012Validator(schema).iter_errors(config)
+    return sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
+
+
+def _explain(error) -> str:
+    key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
+    if error.validator == "type" and isinstance(error.instance, str) and _is_number(error.instance):
+        return (
+            f"{key}: YAML reads {error.instance} as text, not as a number;"
+            f" write {float(error.instance)!r} (YAML wants a decimal point: 1.0e-1)"
+        )
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        unknown = [name for name in error.instance if name not in known]
+        return "; ".join(
+            f"{key}: unknown key '{name}'{_hint(str(name), known)}" for name in unknown
+        )
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return f"{key}: key '{missing[0]}' is missing"
+    if error.validator == "enum":
+        allowed = ", ".join(
+            "null" if value is None else str(value) for value in error.validator_value
+        )
+        return f"{key}: {error.instance!r} is not one of {allowed}"
+    if error.validator == "pattern":
+        return f"{key}: {error.instance!r} is not allowed; it has to match {error.validator_value}"
+    return f"{key}: {error.message}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
+
+
+def _filled(value: object, schema: dict, root: dict) -> object:
+    schema = resolve(schema, root)
+    if isinstance(value, dict):
+        for branch in schema.get("allOf", []):
+            if Draft202012Validator(branch["if"]).is_valid(value):
+                return _filled(value, branch["then"], root)
+        properties = schema.get("properties", {})
+        others = schema.get("additionalProperties", {})
+        defaults = {name: part["default"] for name, part in properties.items() if "default" in part}
+        return {
+            name: _filled(
+                item, properties.get(name, others if isinstance(others, dict) else {}), root
+            )
+            for name, item in {**defaults, **value}.items()
+        }
+    if isinstance(value, list):
+        return [_filled(item, schema.get("items", {}), root) for item in value]
+    # 1 and 1.0 are the same setting; only one spelling may reach the rules.
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "number" in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if "integer" in kinds and isinstance(value, float):
+        return int(value)
+    return value
+
+
+def _cross_check(config: dict) -> Iterator[str]:
+    for name, dataset in config["datasets"].items():
+        fractions = dataset.get("fractions")
+        if fractions and abs(sum(fractions.values()) - 1) > FRACTION_TOLERANCE:
+            total = sum(fractions.values())
+            yield f"datasets.{name}.fractions: they add up to {total:g}, not to 1"
+    for name in config["networks"]:
+        if name in NETWORKS:
+            yield f"networks.{name}: that is a built-in network; choose another name"
+    for name, training in config["trainings"].items():
+        yield from _check_training(name, training, config)
+    for name, experiment in config["experiments"].items():
+        yield from _check_experiment(name, experiment, config)
+
+
+def _check_training(name: str, training: dict, config: dict) -> Iterator[str]:
+    where = f"trainings.{name}"
+    dataset, network = training["dataset"], training["network"]
+    if dataset not in config["datasets"]:
+        yield f"{where}.dataset: no data set '{dataset}'{_hint(dataset, list(config['datasets']))}"
+    task = network_task(config, network)
+    if task is None:
+        known = [*config["networks"], *NETWORKS]
+        yield f"{where}.network: no network '{network}'{_hint(network, known)}"
+    if dataset in config["datasets"] and task is not None:
+        data_task = DATASET_TASKS[config["datasets"][dataset]["source"]]
+        if data_task != task:
+            yield (
+                f"{where}: network '{network}' is for {task}, data set '{dataset}' for {data_task};"
+                " choose another network or data set"
+            )
+
+
+def _check_experiment(name: str, experiment: dict, config: dict) -> Iterator[str]:
+    where = f"experiments.{name}"
+    if name in RESERVED_EXPERIMENTS:
+        yield f"{where}: '{name}' is a folder of the results; choose another name"
+    training = experiment["training"]
+    if training not in config["trainings"]:
+        hint = _hint(training, list(config["trainings"]))
+        yield f"{where}.training: no training '{training}'{hint}"
+    if "block" in experiment["sets"] and not experiment["readings"]:
+        yield f"{where}.readings: the block set needs at least one reading"

@@ -1,0 +1,275 @@
+"""What each rule gets of the configuration: its own part, in one spelling, and nothing else.
+
+A job is stale when its settings change, so a setting that does not matter to it must not be
+among them, and equal settings must be equal text. Long lists travel in spec files whose names
+hold their digest.
+"""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from nontrivial.canonical import canonical, digest
+from nontrivial.errors import UserError
+from nontrivial.experiment.targets import Target, enumerate_targets
+from nontrivial.network import registry
+from nontrivial.network.kernels import Kernel, read_table, structure_digest
+
+INTERVENTION = "zero"
+BASELINE = "baseline"
+SPEC_DIGITS = 16  # hex digits of a spec file's digest in its name: 64 bits
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A list too long for a command line: the file that carries it, and its text."""
+
+    path: str
+    text: str
+
+
+class Plan:
+    """The jobs that a configuration asks for."""
+
+    def __init__(self, config: dict, root: Path):
+        """Take a completed configuration and the folder of the repository."""
+        self.config = config
+        self.root = Path(root)
+        self.results = config["results_dir"].rstrip("/")
+
+    # Networks and trainings
+
+    def kernel_table(self, training: str) -> str:
+        """Return the path of the kernel table of a training's network."""
+        name = self.config["trainings"][training]["network"]
+        if name in self.config["networks"]:
+            return self.config["networks"][name]["kernels"]
+        return str(self.root / "resources" / "kernels" / registry.NETWORKS[name].table)
+
+    @functools.cache  # noqa: B019  (one plan lives as long as the process)
+    def kernels(self, training: str) -> list[Kernel]:
+        """Return the kernels of a training's network, in forward order."""
+        return read_table(Path(self.kernel_table(training)))
+
+    def structure(self, training: str) -> str:
+        """Return the digest of what the kernels are, whatever role they are given."""
+        return structure_digest(self.kernels(training))
+
+    def table_digest(self, training: str) -> str:
+        """Return the digest of the whole kernel table, roles and blocks included."""
+        return digest([vars(kernel) for kernel in self.kernels(training)])
+
+    def factory(self, training: str) -> str | None:
+        """Return ``package.module:function`` of a user's own network, or None."""
+        name = self.config["trainings"][training]["network"]
+        return self.config["networks"].get(name, {}).get("factory")
+
+    def task(self, training: str) -> str:
+        """Return ``classification`` or ``segmentation``."""
+        name = self.config["trainings"][training]["network"]
+        own = self.config["networks"].get(name)
+        return own["task"] if own else registry.NETWORKS[name].task
+
+    def dataset_settings(self, dataset: str) -> str:
+        """Return what prepare is told."""
+        return canonical(self.config["datasets"][dataset])
+
+    def training_settings(self, training: str) -> str:
+        """Return what train is told; the seed travels apart."""
+        return canonical(
+            {
+                "network": self._network(training),
+                "recipe": self.config["trainings"][training]["recipe"],
+            }
+        )
+
+    # Experiments
+
+    def training(self, experiment: str) -> str:
+        """Return the training that an experiment zeroes kernels in."""
+        return self.config["experiments"][experiment]["training"]
+
+    def dataset(self, experiment: str) -> str:
+        """Return the data set of an experiment."""
+        return self.config["trainings"][self.training(experiment)]["dataset"]
+
+    def seeds(self, experiment: str) -> list[int]:
+        """Return the seeds of an experiment's training, in increasing order."""
+        return sorted(self.config["trainings"][self.training(experiment)]["seeds"])
+
+    @functools.cache  # noqa: B019
+    def targets(self, experiment: str) -> dict[str, Target]:
+        """Return the zeroing targets of an experiment by name, in canonical order.
+
+        Raises:
+            UserError: a named set holds a path or a glob that matches no kernel.
+        """
+        settings = self.config["experiments"][experiment]
+        try:
+            targets = enumerate_targets(
+                self.kernels(self.training(experiment)),
+                settings["sets"],
+                settings["readings"],
+                settings["named_sets"],
+                self.config["batch_by"],
+            )
+        except UserError as error:
+            raise UserError(f"experiments.{experiment}: {error}") from error
+        return {target.name: target for target in targets}
+
+    @functools.cache  # noqa: B019
+    def batches(self, experiment: str) -> dict[str, Spec]:
+        """Return the spec of every predict job of an experiment, by batch name."""
+        members: dict[str, list[dict]] = {}
+        for target in self.targets(experiment).values():
+            if target.stored_as == target.name:
+                entry = {"name": target.name, "kernels": list(target.kernels)}
+                members.setdefault(target.batch, []).append(entry)
+        return {batch: self._spec({"targets": targets}) for batch, targets in members.items()}
+
+    def prediction_settings(self, experiment: str) -> str:
+        """Return what predict is told beside its targets."""
+        settings = self.config["experiments"][experiment]
+        return canonical(
+            {
+                "network": self._network(self.training(experiment)),
+                "precision": settings["precision"],
+                "batch_size": settings["batch_size"],
+                "split": settings["split"],
+            }
+        )
+
+    def evaluation_settings(self, experiment: str, seed: int, target: str) -> str:
+        """Return what evaluate is told of one target."""
+        chosen = self.targets(experiment)[target]
+        training = self.training(experiment)
+        network = self.config["trainings"][training]["network"]
+        return canonical(
+            {
+                "experiment": experiment,
+                "training": training,
+                "dataset": self.dataset(experiment),
+                "network": network,
+                "stem": registry.stem_of(network),
+                "seed": seed,
+                "split": self.config["experiments"][experiment]["split"],
+                "intervention": INTERVENTION,
+                "parameters": {},
+                "target": chosen.name,
+                "kind": chosen.kind,
+                "reading": chosen.reading,
+                "kernels": list(chosen.kernels),
+                "order": chosen.order,
+                "role": chosen.role,
+                "block": chosen.block,
+                "margin": self.config["margin"],
+            }
+        )
+
+    def target_files(self) -> list[str]:
+        """Return the result file of every target of every experiment, in summary order."""
+        return [
+            f"{self.results}/{experiment}/seed{seed}/{INTERVENTION}/targets/{target}.parquet"
+            for experiment in sorted(self.config["experiments"])
+            for seed in self.seeds(experiment)
+            for target in self.targets(experiment)
+        ]
+
+    @functools.cache  # noqa: B019
+    def target_list(self) -> Spec:
+        """Return the spec of aggregate: the files of all targets."""
+        return self._spec({"files": self.target_files()})
+
+    # What people look at
+
+    def with_sets(self, *sets: str) -> list[str]:
+        """Return the experiments that have at least one of the sets, sorted by name."""
+        experiments = self.config["experiments"]
+        return sorted(name for name in experiments if set(sets) & set(experiments[name]["sets"]))
+
+    def segmentations(self) -> list[str]:
+        """Return the segmentation experiments, sorted by name."""
+        experiments = self.config["experiments"]
+        return sorted(
+            name for name in experiments if self.task(self.training(name)) == "segmentation"
+        )
+
+    @functools.cache  # noqa: B019
+    def example_targets(self, experiment: str) -> Spec:
+        """Return the spec of the targets whose example slices are drawn, the baseline first.
+
+        Raises:
+            UserError: the configuration names a target that the experiment does not have.
+        """
+        known = self.targets(experiment)
+        wanted = self.config["experiments"][experiment]["examples"]["targets"]
+        for name in wanted:
+            if name not in known:
+                raise UserError(
+                    f"experiments.{experiment}.examples.targets: no target '{name}'; the experiment"
+                    f" has {', '.join(list(known)[:8])}, ..."
+                )
+        names = [BASELINE, *(wanted or _default_examples(known))]
+        chosen = [
+            {"name": name, "kernels": list(known[name].kernels)} for name in dict.fromkeys(names)
+        ]
+        return self._spec({"targets": chosen})
+
+    def example_names(self, experiment: str) -> list[str]:
+        """Return the names of those targets, the baseline first."""
+        return [
+            target["name"]
+            for target in json.loads(self.example_targets(experiment).text)["targets"]
+        ]
+
+    def example_settings(self, experiment: str) -> str:
+        """Return what predict_examples is told beside its targets."""
+        settings = self.config["experiments"][experiment]
+        return canonical(
+            {
+                "network": self._network(self.training(experiment)),
+                "precision": settings["precision"],
+                "split": settings["split"],
+                "subjects": settings["examples"]["subjects"],
+            }
+        )
+
+    def paper_settings(self) -> str:
+        """Return what the tables beside the paper and the claims are told."""
+        experiments = self.config["experiments"]
+        rows = [{"name": name, "paper": experiments[name]["paper"]} for name in sorted(experiments)]
+        return canonical({"experiments": rows})
+
+    def figure_settings(self, **subject: object) -> str:
+        """Return what a figure is told: its subject and how figures look."""
+        return canonical({**subject, **self.config["plots"]})
+
+    def specs(self) -> list[Spec]:
+        """Return every spec file that the jobs of this configuration read."""
+        batches = [
+            spec for name in self.config["experiments"] for spec in self.batches(name).values()
+        ]
+        return [*batches, *map(self.example_targets, self.segmentations()), self.target_list()]
+
+    def _network(self, training: str) -> dict:
+        return {
+            "name": self.config["trainings"][training]["network"],
+            "factory": self.factory(training),
+        }
+
+    def _spec(self, content: object) -> Spec:
+        return Spec(
+            f"{self.results}/specs/{digest(content)[:SPEC_DIGITS]}.json", canonical(content) + "\n"
+        )
+
+
+def _default_examples(targets: dict[str, Target]) -> list[str]:
+    # Fixed before any result is known: the interior of every block as first read, then the
+    # first shortcut.
+    blocks: dict[int, str] = {}
+    for target in targets.values():
+        if target.kind == "block":
+            blocks.setdefault(target.block, target.name)
+    shortcuts = [target.name for target in targets.values() if target.kind == "shortcut"]
+    return [*blocks.values(), *shortcuts[:1]]

@@ -1,0 +1,80 @@
+"""The table ``training.parquet``: a row per epoch, and what the training was made from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nontrivial.atomic import replacing
+from nontrivial.canonical import canonical
+from nontrivial.compute.device import versions
+from nontrivial.training.loop import Epoch
+
+IDENTITY = b"nontrivial.identity"  # key in the metadata of the Parquet schema
+
+SCHEMA = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("learning_rate", pa.float64()),
+        ("loss", pa.float64()),
+        ("metric", pa.string()),
+        ("val", pa.float64()),
+        ("test", pa.float64()),
+        ("seconds", pa.float64()),
+        ("samples_per_second", pa.float64()),
+        ("device", pa.string()),
+        ("threads", pa.int32()),
+        ("precision", pa.string()),
+        ("versions", pa.string()),
+    ]
+)
+
+
+def write_history(
+    path: Path,
+    epochs: Sequence[Epoch],
+    *,
+    metric: str,
+    test: float,
+    device: str,
+    threads: int,
+    precision: str,
+    identity: str,
+) -> None:
+    """Write the table in one step; ``test`` stands in the last row only.
+
+    ``identity``, a digest of everything that decides the weights, goes into the metadata.
+    """
+    about = {
+        "metric": metric,
+        "device": device,
+        "threads": threads,
+        "precision": precision,
+        "versions": canonical(versions()),
+    }
+    rows = [
+        {
+            **about,
+            "epoch": epoch.epoch,
+            "learning_rate": epoch.learning_rate,
+            "loss": epoch.loss,
+            "val": epoch.val,
+            "test": test if epoch is epochs[-1] else None,
+            "seconds": epoch.seconds,
+            "samples_per_second": epoch.samples_per_second,
+        }
+        for epoch in epochs
+    ]
+    schema = SCHEMA.with_metadata({IDENTITY: identity})
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+
+
+def read_identity(path: Path) -> str | None:
+    """Return the identity in a table's metadata; None without a readable table."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    return metadata.get(IDENTITY, b"").decode() or None
