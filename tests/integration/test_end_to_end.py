@@ -1,0 +1,151 @@
+"""A finished run of the real workflow: what it leaves, and that its parts agree."""
+
+import json
+import re
+
+import numpy as np
+import pandas
+import pyarrow.parquet as pq
+import pytest
+
+from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
+
+EXPECTED_TARGETS = {"digits": 20 + 4 + 3 + 1, "t1": 4 + 3 + 1}
+
+
+@pytest.fixture(scope="module")
+def summary(finished_once):
+    return pandas.read_parquet(finished_once.path("results/summary.parquet"))
+
+
+def primary(summary, experiment):
+    rows = summary[(summary.experiment == experiment) & summary["class"].isna()]
+    return rows[rows.metric.isin(["accuracy", "dice"])].set_index("target")
+
+
+def test_summary_has_every_target_once(finished_once, summary):
+    schema = pq.read_schema(finished_once.path("results/summary.parquet"))
+    assert schema.names == SUMMARY.names
+    for experiment, count in EXPECTED_TARGETS.items():
+        rows = primary(summary, experiment)
+        assert len(rows) == rows.index.nunique() == count
+    seeds = pq.read_table(finished_once.path("results/across_seeds.parquet"))
+    assert seeds.schema.names == ACROSS_SEEDS.names
+
+
+def test_drop_is_baseline_minus_value(summary):
+    rows = summary.dropna(subset=["value", "baseline"])
+    assert np.allclose(rows["drop"], rows.baseline - rows.value)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "training"), [("digits", "digits-resnet18"), ("t1", "t1-pspnet")]
+)
+def test_baseline_is_what_training_measured_on_test(finished_once, summary, experiment, training):
+    folder = finished_once.path(f"results/networks/{training}/seed0")
+    history = pandas.read_parquet(folder / "training.parquet")
+    tested = history.test.iloc[-1]
+    # Another batch size changes the last bits, so a sample or two may fall the other way.
+    baseline = primary(summary, experiment).loc["baseline"]
+    assert baseline.value == pytest.approx(tested, abs=0.005)
+
+
+def test_the_same_kernels_give_the_same_result(summary):
+    rows = primary(summary, "digits")
+    for n in (2, 3, 4):
+        shortcut, layer = rows.loc[f"shortcut-{n}"], rows.loc[f"layer-layer{n}.0.downsample.0"]
+        for column in ("value", "drop", "drop_low", "drop_high", "p_value", "p_holm", "verdict"):
+            assert shortcut[column] == layer[column] or pandas.isna(shortcut[column])
+
+
+def test_the_stem_is_a_cut_and_no_finding(summary):
+    stem = primary(summary, "digits").loc["layer-conv1"]
+    assert stem.status == "cut"
+    assert pandas.isna(stem.p_holm)
+    others = primary(summary, "digits").drop(["layer-conv1", "baseline"])
+    assert (others.status == "ok").all()
+    assert others.p_holm.notna().all()
+
+
+def test_too_few_subjects_get_no_interval(summary):
+    rows = primary(summary, "t1")
+    assert (rows.unit == "subject").all()
+    assert rows.n.unique().tolist() == [2]
+    assert rows[["value_low", "drop_low", "p_value", "verdict"]].isna().all(axis=None)
+
+
+def test_digests_vouch_for_the_large_files(finished_once):
+    from nontrivial.canonical import file_digest
+
+    for folder in finished_once.path("results/networks").glob("*/seed*"):
+        said = json.loads((folder / "model.json").read_text())["sha256"]
+        assert said == file_digest(folder / "model.safetensors")
+    for description in finished_once.path("results/data").glob("*/dataset.json"):
+        for name, said in json.loads(description.read_text())["sha256"].items():
+            assert said == file_digest(description.parent / name)
+
+
+def test_subjects_stand_in_one_split(finished_once):
+    folder = finished_once.path("results/data/t1")
+    splits = [
+        set(pandas.read_parquet(folder / split / "samples.parquet").subject)
+        for split in ("train", "val", "test")
+    ]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 12
+
+
+def test_tables_and_figures_are_there_and_whole(finished_once):
+    figures = finished_once.path("results/figures")
+    for svg in figures.glob("*.svg"):
+        assert svg.read_text().rstrip().endswith("</svg>")
+        assert svg.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    names = {path.stem for path in figures.glob("*.svg")}
+    assert names == {
+        "layers-digits",
+        "map-digits",
+        "interventions-digits",
+        "interventions-t1",
+        "slices-t1",
+        "learning-digits-resnet18",
+        "learning-t1-pspnet",
+    }
+    claims = pandas.read_csv(finished_once.path("results/tables/claims.csv"))
+    assert len(claims) >= 9
+    for name in ("paper", "claims", "targets-digits", "targets-t1"):
+        for suffix in ("csv", "md", "html"):
+            assert finished_once.path(f"results/tables/{name}.{suffix}").stat().st_size > 0
+
+
+def test_nothing_half_written_is_left(finished_once):
+    leftovers = [p.name for p in finished_once.path("results").rglob("*") if ".part" in p.name]
+    assert leftovers == []
+
+
+def test_logs_are_plain_lines(finished_once):
+    log = finished_once.path("results/logs/train/digits-resnet18-seed0.log").read_text()
+    assert re.search(r"^epoch 1/1: loss [\d.]+, val accuracy [\d.]+", log, re.MULTILINE)
+    assert "\r" not in log
+    assert "\x1b" not in log
+
+
+def test_report_is_one_file_that_needs_no_network(finished):
+    finished.run("--report", "results/report.html")
+    text = finished.path("results/report.html").read_text()
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?://", text)
+    for label in ("Each kernel alone", "Map of the network", "Tables 1 to 4", "Learning curves"):
+        assert label in text
+
+
+def test_a_failing_job_says_why_in_one_line_and_keeps_what_there_was(finished):
+    config = finished.config
+    config["trainings"]["digits-resnet18"]["recipe"]["learning_rate"] = 1e9
+    finished.config = config
+    weights = finished.path("results/networks/digits-resnet18/seed0/model.safetensors")
+    before = weights.read_bytes()
+    done = finished.snakemake("--cores", "2", "networks")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search(r"^error: .*not finite", said, re.MULTILINE)
+    assert "Traceback" not in said
+    assert weights.read_bytes() == before
+    assert "train digits-resnet18 0" in finished.stale()
