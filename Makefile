@@ -1,6 +1,7 @@
 # make quickstart   set up, run the whole experiment on embedded data, build its report
 # make test         set up, run the tests
 # make report       build the report of a finished run (CONFIG=config/config.yaml)
+# make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
 # make lint         check style
 # make lock         resolve pyproject.toml anew
 
@@ -9,9 +10,9 @@ CONFIG ?= config/config.yaml
 CORES ?= all
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-RESULTS = $(shell sed -n 's/^results_dir: *//p' $(CONFIG))
+RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),results)
 
-.PHONY: quickstart test report lint lock
+.PHONY: quickstart test report benchmark lint lock
 
 quickstart: $(INSTALLED)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/quickstart.yaml
@@ -20,6 +21,12 @@ quickstart: $(INSTALLED)
 report: $(INSTALLED)
 	$(BIN)/snakemake --configfile $(CONFIG) --report $(RESULTS)/report.html
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
+
+# DATA=folder adds the preparation of CIFAR-10 and hippocampus from there.
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/quickstart.py
+	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -44,10 +44,11 @@ PREPARED = ["images.npy", "labels.npy", "samples.parquet"]
 @functools.cache
 def code(program, factory=None):
     """Return the fingerprint of a program in workflow/scripts, and of a user's own network."""
-    own = module_file(factory.partition(":")[0], [Path.cwd()]) if factory else None
+    package = factory.partition(":")[0].split(".") if factory else []
+    own = [module_file(".".join(package[: n + 1]), [Path.cwd()]) for n in range(len(package))]
     try:
         ours = fingerprint(SCRIPTS / program, [SCRIPTS])
-        return f"{ours} {fingerprint(own, [Path.cwd()])}" if own else ours
+        return " ".join([ours, *(fingerprint(file, [Path.cwd()]) for file in own if file)])
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

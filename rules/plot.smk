@@ -54,7 +54,7 @@ rule judge_claims:
     conda:
         "../envs/plot.yaml"
     params:
-        settings=PLAN.paper_settings(),
+        settings=PLAN.claims_settings(),
         code=code("judge_claims.py"),
         claims=file_digest(PAPER / "claims.csv"),
     shell:
@@ -132,7 +132,7 @@ rule plot_interventions:
         "../envs/plot.yaml"
     params:
         settings=lambda w: PLAN.figure_settings(
-            experiment=w.experiment, paper=PLAN.config["experiments"][w.experiment]["paper"]
+            experiment=w.experiment, **PLAN.beside_the_paper(w.experiment)
         ),
         code=code("plot_interventions.py"),
         paper=file_digest(PAPER / "results.csv"),
@@ -240,9 +240,9 @@ rule tables:
 
 rule figures:
     input:
-        expand(rules.plot_layers.output, experiment=PLAN.with_sets("layer")),
-        expand(rules.plot_interventions.output, experiment=PLAN.with_sets("block", "shortcut")),
-        expand(rules.plot_map.output, experiment=PLAN.with_sets("layer")),
+        expand(rules.plot_layers.output, experiment=PLAN.with_kinds("layer")),
+        expand(rules.plot_interventions.output, experiment=PLAN.with_kinds("block", "shortcut")),
+        expand(rules.plot_map.output, experiment=PLAN.with_kinds("layer")),
         expand(rules.plot_slices.output, experiment=PLAN.segmentations()),
         expand(
             rules.plot_learning.output,

@@ -23,8 +23,9 @@ rule predict:
         arrays=ancient(prepared()),
         kernels=ancient(lambda w: PLAN.kernel_table(PLAN.training(w.experiment))),
     output:
-        predictions=f"{EXPERIMENT}/predictions/{{batch}}.parquet",
-        digest=f"{EXPERIMENT}/predictions/{{batch}}.json",
+        # Not removed before the job: it keeps predictions that were made from the same things.
+        predictions=update(f"{EXPERIMENT}/predictions/{{batch}}.parquet"),
+        digest=update(f"{EXPERIMENT}/predictions/{{batch}}.json"),
     log:
         f"{LOGS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.log",
     conda:
@@ -40,7 +41,8 @@ rule predict:
         "python {SCRIPTS:q}/predict_targets.py --settings {params.settings:q}"
         ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
         " --kernels {input.kernels:q} --targets {params.targets:q} --threads {threads}"
-        " --output {output.predictions:q} --digest {output.digest:q} --log {log:q}"
+        " --output {output.predictions:q} --digest {output.digest:q} --code {params.code:q}"
+        " --log {log:q}"
 
 
 rule evaluate:

@@ -266,12 +266,15 @@ def test_preparing_again_with_the_same_result_reruns_nothing_further(finished):
     assert finished.stale() == set()
 
 
-def test_preparing_again_with_the_same_result_trains_nothing_in_the_same_run(finished):
+def test_preparing_again_with_the_same_result_trains_nothing_in_one_run(finished):
     # Snakemake runs whatever stands below a job that it runs; the program keeps its network.
     history = finished.path("results/networks/digits-resnet18/seed0/training.parquet")
     before = history.read_bytes()  # it holds the seconds of each epoch
-    finished.run("--forcerun", "prepare", "--until", "train")
+    predicted = finished.path("results/digits/seed0/zero/predictions/layers-1.parquet").stat()
+    finished.run("--forcerun", "prepare", "--until", "predict")
     assert history.read_bytes() == before
+    path = finished.path("results/digits/seed0/zero/predictions/layers-1.parquet")
+    assert path.stat().st_ino == predicted.st_ino
     assert finished.stale() == set()
 
 

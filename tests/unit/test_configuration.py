@@ -77,6 +77,8 @@ def test_number_keys_of_a_label_map_are_text(config):
         ("margn", 0.01, "unknown key 'margn' (did you mean 'margin'?)"),
         ("margin", "1e-1", "margin: YAML reads 1e-1 as text, not as a number; write 0.1"),
         ("margin", 1.5, "margin: 1.5"),
+        ("margin", float("nan"), "margin: nan is not a finite number"),
+        ("datasets.mni152.size", [60, 64], "60 x 64 is no multiple of 8, which pspnet_resnet34"),
         ("batch_by", "blocks", "batch_by: 'blocks' is not one of block, target, network"),
         ("datasets.digits.axis", "axial", "datasets.digits: unknown key 'axis'"),
         ("datasets.digits.source", "mnist", "datasets.digits.source: 'mnist' is not one of"),
@@ -124,6 +126,12 @@ def test_every_mistake_is_one_line(config):
 def test_missing_key_is_named(config):
     del config["trainings"]["digits-resnet34"]["recipe"]["epochs"]
     assert "recipe: key 'epochs' is missing" in refused(config)
+
+
+def test_every_missing_key_is_named_once():
+    said = refused({})
+    for name in ("datasets", "trainings", "experiments"):
+        assert said.count(f"key '{name}' is missing") == 1
 
 
 def parts(part, path=""):

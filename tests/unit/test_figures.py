@@ -94,7 +94,13 @@ READINGS = ("first-unit", "next", "both-sides", "none")
 def draw(program, folder, network, metric, seeds, width, name="out", **options):
     rows = made_results.rows("e", network, seeds=seeds, metric=metric, readings=READINGS, **options)
     summary, over_seeds = made_results.write(folder, rows)
-    settings = {"experiment": "e", "paper": "cifar10", "width_mm": width, "dpi": 60}
+    settings = {
+        "experiment": "e",
+        "paper": "cifar10",
+        "source": "digits",
+        "width_mm": width,
+        "dpi": 60,
+    }
     outputs = folder / f"{name}.svg", folder / f"{name}.png"
     extra = {
         "plot_layers": [],

@@ -77,7 +77,12 @@ def test_paper_tables_pair_each_value_with_ours(tmp_path):
     rows = made_results.rows("c", "resnet34")
     t1 = made_results.rows("t", "pspnet_resnet34", metric="dice", dataset="hippocampus")
     files = made_results.write(tmp_path, rows, t1)
-    settings = {"experiments": [{"name": "c", "paper": "cifar10"}, {"name": "t", "paper": "t1"}]}
+    settings = {
+        "experiments": [
+            {"name": "c", "paper": "cifar10", "source": "cifar10"},
+            {"name": "t", "paper": "t1", "source": "hippocampus"},
+        ]
+    }
     tabulate_paper(settings, *files, PAPER / "results.csv", *outputs(tmp_path, "p"))
     ours = {
         (row["experiment"], row["target"]): row["value"]
@@ -103,7 +108,7 @@ def test_paper_tables_pair_each_value_with_ours(tmp_path):
 
 def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
-    settings = {"experiments": [{"name": "c", "paper": None}]}
+    settings = {"experiments": [{"name": "c", "paper": None, "source": "cifar10"}]}
     tabulate_paper(settings, *files, PAPER / "results.csv", *outputs(tmp_path, "p"))
     assert len(read_csv(tmp_path / "p.csv")) == len(read_paper_values(PAPER / "results.csv"))
     assert "No experiment of this run stands beside this table." in (tmp_path / "p.md").read_text()
@@ -113,9 +118,9 @@ def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
 def test_demonstration_is_said_in_every_table(tmp_path, table):
     rows = made_results.rows("d", "pspnet_resnet34", metric="dice", demonstration=True)
     files = made_results.write(tmp_path, rows)
-    settings = {"experiments": [{"name": "d", "paper": "t1"}]}
+    settings = {"experiments": [{"name": "d", "paper": "t1", "source": "mni152"}]}
     tabulate_paper(settings, *files, PAPER / "results.csv", *outputs(tmp_path, "p"))
-    judge_claims(settings, *files, PAPER / "claims.csv", *outputs(tmp_path, "c"))
+    judge_claims({"experiments": ["d"]}, *files, PAPER / "claims.csv", *outputs(tmp_path, "c"))
     tabulate_targets({"experiment": "d"}, *files, *outputs(tmp_path, "t"))
     for suffix in ("md", "html"):
         assert "Demonstration" in (tmp_path / f"{table}.{suffix}").read_text()
@@ -191,8 +196,7 @@ def test_evidence_holds_the_numbers(tmp_path):
 
 def test_claims_table_has_every_claim(tmp_path):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
-    settings = {"experiments": [{"name": "c", "paper": "cifar10"}]}
-    judge_claims(settings, *files, PAPER / "claims.csv", *outputs(tmp_path, "c"))
+    judge_claims({"experiments": ["c"]}, *files, PAPER / "claims.csv", *outputs(tmp_path, "c"))
     assert {row["claim"] for row in read_csv(tmp_path / "c.csv")} == set(CLAIMS)
 
 

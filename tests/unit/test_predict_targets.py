@@ -241,6 +241,32 @@ def test_equal_inputs_give_equal_digests_and_other_weights_another(project):
     assert third != first
 
 
+def other_weights(made):
+    with torch.no_grad():
+        made.network.head.bias += 1
+    made.save()
+
+
+@pytest.mark.parametrize(
+    ("before", "changed", "kept"),
+    [
+        (lambda made: None, {}, True),
+        (lambda made: None, {"batch_size": 2}, False),
+        (other_weights, {}, False),
+        (lambda made: made.spec({"baseline": []}), {}, False),
+        (lambda made: (made.folder / "predictions.json").unlink(), {}, False),
+        (lambda made: (made.folder / "predictions.parquet").write_bytes(b"PAR1"), {}, False),
+    ],
+)
+def test_what_was_predicted_already_from_the_same_things_is_kept(project, before, changed, kept):
+    made = project("classifier")
+    path, _ = made.predict()
+    first = path.stat().st_ino  # a file written anew is another file
+    before(made)
+    made.predict(**changed)
+    assert (path.stat().st_ino == first) == kept
+
+
 def test_the_status_is_part_of_the_digest(project):
     made = project("classifier")
     made.spec({"a": ["left"]})

@@ -119,8 +119,9 @@ def test_files_of_a_decathlon_folder_and_a_table(tmp_path):
     assert len(source_files(settings, tmp_path)) == 5
     table = tmp_path / "task" / "t1.tsv"
     table.write_text(
-        "subject\timage\tlabel\n"
-        "a\timagesTr/hippocampus_001.nii.gz\tlabelsTr/hippocampus_001.nii.gz\n"
+        "image\tlabel\tsubject\n"
+        "imagesTr/hippocampus_001.nii.gz\tlabelsTr/hippocampus_001.nii.gz\ta\n",
+        encoding="utf-8-sig",  # spreadsheets write a byte order mark
     )
     settings = raw.volume_settings(images=None, labels=None, table="task/t1.tsv")
     assert [p.name for p in source_files(settings, tmp_path)] == [

@@ -208,11 +208,26 @@ def test_what_a_training_leaves(place, task, factory, metric, dice_weight):
     assert "torch" in json.loads(rows[0]["versions"])
 
 
-def change_data(place):
-    path = place / "classification" / "dataset.json"
-    content = json.loads(path.read_text())
+def change_arrays(content):
     content["sha256"]["train"] = "other"
-    path.write_text(json.dumps(content))
+
+
+def change_scale(content):
+    content["normalization"]["std"] = [41.0]
+
+
+def change_classes(content):
+    content["classes"].append("never seen")
+
+
+def describe_otherwise(change):
+    def before(place):
+        path = place / "classification" / "dataset.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return before
 
 
 @pytest.mark.parametrize(
@@ -222,7 +237,9 @@ def change_data(place):
         ({"seed": 1}, False),
         ({"code": "edited"}, False),
         ({"settings": {"learning_rate": 0.03}}, False),
-        ({"before": change_data}, False),
+        ({"before": describe_otherwise(change_arrays)}, False),
+        ({"before": describe_otherwise(change_scale)}, False),
+        ({"before": describe_otherwise(change_classes)}, False),
         ({"before": lambda place: (place / "out/model.safetensors").write_bytes(b"cut")}, False),
         ({"before": lambda place: (place / "out/model.json").unlink()}, False),
         ({"before": lambda place: (place / "out/training.parquet").write_bytes(b"")}, False),

@@ -40,7 +40,7 @@ def judge_claims(
     """Judge every claim in every experiment; write CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiments``: list of ``name`` and ``paper``.
+        settings: ``experiments``: names.
         summary: results of every target.
         across_seeds: the same over seeds.
         claims: the checked-in table of claims.
@@ -52,7 +52,7 @@ def judge_claims(
         UserError: a file can't be read, or an experiment has no results.
     """
     tables = read_results(summary, across_seeds)
-    experiments = [select_outcomes(*tables, entry["name"]) for entry in settings["experiments"]]
+    experiments = [select_outcomes(*tables, name) for name in settings["experiments"]]
     records = [
         record for claim in read_claims(claims) for record in judge_everywhere(claim, experiments)
     ]

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from nontrivial import program
 from nontrivial.display import figure_style
-from nontrivial.display.figure_style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE
+from nontrivial.display.figure_style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
@@ -18,7 +18,7 @@ from nontrivial.display.outcomes import (
     read_results,
     select_outcomes,
 )
-from nontrivial.display.paper import PAPERS_DATASET, PaperValue, read_paper_values
+from nontrivial.display.paper import PAPERS_SOURCE, PaperValue, read_paper_values
 from nontrivial.errors import UserError
 
 PANELS = {"block": "Kernels inside a block zeroed", "shortcut": "Shortcut kernel zeroed"}
@@ -28,7 +28,7 @@ READING_STYLE = {
     "both-sides": (GREEN, "^"),
     "none": (PURPLE, "s"),
 }
-SHORTCUT_STYLE = (BLUE, "o")
+SHORTCUT_STYLE = (VERMILLION, "P")
 SPREAD = 0.6  # share of the distance between two blocks that the marks of one take up
 SEED_OFFSET = 0.05  # marks of single seeds stand beside their mean
 LEFT_MM, RIGHT_MM, GAP_MM = 13, 3, 8
@@ -43,7 +43,8 @@ def plot_interventions(
     """Draw a panel for blocks and one for shortcuts: ours filled, the paper's open.
 
     Args:
-        settings: ``experiment``, ``paper`` (``cifar10``, ``t1`` or None), ``width_mm``, ``dpi``.
+        settings: ``experiment``, ``paper`` (``cifar10``, ``t1`` or None), ``source`` of the data,
+            ``width_mm``, ``dpi``.
         summary: results of every target.
         across_seeds: the same over seeds.
         paper: the checked-in numbers.
@@ -61,13 +62,18 @@ def plot_interventions(
             " add 'block' or 'shortcut' to its sets"
         )
     theirs = [value for value in read_paper_values(paper) if value.task == settings["paper"]]
+    same_data = settings["source"] == PAPERS_SOURCE.get(settings["paper"])
     with figure_style.styled():
-        figure = _draw(outcomes, theirs, kinds, settings["width_mm"])
+        figure = _draw(outcomes, theirs, kinds, same_data, settings["width_mm"])
         figure_style.save(figure, svg, png, settings["dpi"])
 
 
 def _draw(
-    outcomes: ExperimentOutcomes, theirs: list[PaperValue], kinds: list[str], width: float
+    outcomes: ExperimentOutcomes,
+    theirs: list[PaperValue],
+    kinds: list[str],
+    same_data: bool,
+    width: float,
 ) -> Figure:
     room = width - LEFT_MM - RIGHT_MM
     beside = (room - GAP_MM * (len(kinds) - 1)) / len(kinds) >= MIN_PANEL_MM
@@ -103,7 +109,7 @@ def _draw(
             axes.set_ylabel(f"{metric} ({outcomes.split})")
         figure_style.panel_title(axes, PANELS[kind])
     text = describe(outcomes)
-    if theirs and outcomes.dataset != PAPERS_DATASET[theirs[0].task]:
+    if theirs and not same_data:
         text += "; the paper used other data"
     figure_style.note(figure, text, outcomes.demonstration)
     return figure
@@ -181,9 +187,7 @@ def _legend(
             handles.append(
                 Line2D([], [], ls="none", marker=marker, ms=4.5, color=colour, label=label)
             )
-    if "shortcut" in kinds and not any(
-        READING_STYLE[o.reading] == SHORTCUT_STYLE for o in outcomes.of_kind("block")
-    ):
+    if "shortcut" in kinds:
         colour, marker = SHORTCUT_STYLE
         handles.append(
             Line2D([], [], ls="none", marker=marker, ms=4.5, color=colour, label="ours, shortcut")

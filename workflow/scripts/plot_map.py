@@ -89,17 +89,17 @@ def units_of(kernels: list[Kernel]) -> list[tuple[str, list[Unit]]]:
                 Unit(labels[run.start + i], (kernel,), (), False) for i, kernel in enumerate(part)
             ]
         else:
-            units = [
-                Unit(
-                    f"unit {number}",
-                    tuple(k for k in part if k.unit == number and k.role != "shortcut"),
-                    tuple(k for k in part if k.unit == number and k.role == "shortcut"),
-                    True,
-                )
-                for number in dict.fromkeys(kernel.unit for kernel in part)
-            ]
+            units = [_unit(part, number) for number in dict.fromkeys(k.unit for k in part)]
         blocks.append((run.name, units))
     return blocks
+
+
+def _unit(block: list[Kernel], number: int) -> Unit:
+    kernels = [kernel for kernel in block if kernel.unit == number]
+    main = tuple(kernel for kernel in kernels if kernel.role != "shortcut")
+    shortcuts = tuple(kernel for kernel in kernels if kernel.role == "shortcut")
+    # A residual unit has at least two kernels; a plain network's layer is a unit of one.
+    return Unit(f"unit {number}", main, shortcuts, bool(shortcuts) or len(main) > 1)
 
 
 def _unit_width(unit: Unit, cell: float) -> float:

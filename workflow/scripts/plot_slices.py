@@ -120,7 +120,7 @@ def _draw(
                 )
     text = (
         "Dice is of the slice shown, mean over the foreground classes."
-        " Slices chosen by rule before any result: first test subjects by name, of each the slice"
+        " Slices chosen by rule before any result: first subjects by name, of each the slice"
         " with most foreground in the truth"
     )
     figure_style.note(figure, text, demonstration)

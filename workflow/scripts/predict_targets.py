@@ -9,7 +9,8 @@ import torch
 
 from nontrivial import program
 from nontrivial.atomic import replacing, write_text
-from nontrivial.canonical import canonical
+from nontrivial.canonical import canonical, file_digest
+from nontrivial.canonical import digest as content_digest
 from nontrivial.compute import device as devices
 from nontrivial.compute.batches import fastest_memory_format, normalization, place
 from nontrivial.compute.reproducibility import fix_arithmetic
@@ -19,7 +20,7 @@ from nontrivial.errors import UserError
 from nontrivial.experiment.dependence import Dependence
 from nontrivial.experiment.live_weights import count_weights
 from nontrivial.experiment.prediction import Question, predict
-from nontrivial.experiment.predictions import About, PredictionsWriter
+from nontrivial.experiment.predictions import About, PredictionsWriter, read_identity
 from nontrivial.experiment.target_spec import TargetSpec, read_spec
 from nontrivial.experiment.zeroing import kernel_weights, state_digest, zeroed
 from nontrivial.network.convolutions import check_table, forward_calls
@@ -38,8 +39,12 @@ def predict_targets(
     output: Path,
     digest_path: Path,
     threads: int | None = None,
+    code: str = "",
 ) -> None:
     """Zero each target, pass the whole split through the network, restore, and store.
+
+    Predictions that were made already from the same settings, targets, weights, data, kernels
+    and code are kept: something above was made again, with the same result.
 
     Args:
         settings: ``network`` (``name``, ``factory``), ``precision``, ``batch_size``, ``split``.
@@ -50,6 +55,7 @@ def predict_targets(
         output: predictions to write, in the order of the spec (Parquet).
         digest_path: digest of their content to write (JSON).
         threads: threads of the CPU's operations; None leaves torch's choice.
+        code: fingerprint of the code, as the rule knows it.
 
     Raises:
         UserError: an input is missing or bad, or inputs do not belong together.
@@ -68,6 +74,19 @@ def predict_targets(
             f"{model_path}: trained with another kernel table than {kernels_path};"
             " give the table that it was trained with, or train again"
         )
+    identity = content_digest(
+        {
+            "settings": settings,
+            "targets": file_digest(targets_path),
+            "weights": file_digest(model_path),
+            "data": file_digest(data / "dataset.json"),
+            "kernels": structure_digest(kernels),
+            "code": code,
+        }
+    )
+    if read_identity(output) == identity and digest_path.is_file():
+        log.info("%s: predicted already from the same weights, data and code; kept", output)
+        return
     untouched = state_digest(model)
     check_table(kernels, model, description.channels, description.size, kernels_path)
     about = _describe(model, targets, description.channels, description.size)
@@ -88,7 +107,9 @@ def predict_targets(
         "precision": settings["precision"],
         "batch_size": settings["batch_size"],
         "versions": devices.versions(),
+        "identity": identity,
     }
+    digest_path.unlink(missing_ok=True)  # it must not vouch for the next file
     with replacing(output) as temporary:
         writer = PredictionsWriter(temporary, description.task, about, provenance)
         seconds: dict[str, float] = {}
@@ -144,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="predictions (Parquet)")
     parser.add_argument("--digest", type=Path, required=True, help="their digest (JSON)")
     parser.add_argument("--threads", type=int, help="threads of the CPU's operations")
+    parser.add_argument("--code", default="", help="fingerprint of the code")
     return parser
 
 
@@ -157,6 +179,7 @@ def _main(arguments: argparse.Namespace) -> None:
         arguments.output,
         arguments.digest,
         arguments.threads,
+        arguments.code,
     )
 
 

@@ -17,7 +17,7 @@ from nontrivial.display.outcomes import (
 )
 from nontrivial.display.paper import (
     CITATION,
-    PAPERS_DATASET,
+    PAPERS_SOURCE,
     READING_ADJACENT,
     READING_CAPTIONS,
     READING_DATA,
@@ -94,8 +94,8 @@ def tabulate_paper(
     """Write Tables 1 to 4, the paper's numbers beside ours, as CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiments``: list of ``name`` and ``paper`` (the paper's task that it
-            stands beside, ``cifar10`` or ``t1``; None for neither).
+        settings: ``experiments``: list of ``name``, ``paper`` (the paper's task that it stands
+            beside, ``cifar10`` or ``t1``; None for neither) and ``source`` of its data.
         summary: results of every target.
         across_seeds: the same over seeds.
         paper: the checked-in numbers.
@@ -113,13 +113,14 @@ def tabulate_paper(
         for entry in settings["experiments"]
         if entry["paper"]
     ]
+    sources = {entry["name"]: entry["source"] for entry in settings["experiments"]}
     records = []
     texts = []
     for table in TABLES:
         ours = [outcomes for task, outcomes in experiments if task == table.task]
         theirs = [value for value in values if value.table == table.number]
         records += _records(table, theirs, ours)
-        texts.append(_text(table, theirs, ours))
+        texts.append(_text(table, theirs, ours, sources))
     write_text(csv, to_csv(COLUMNS, records))
     write_text(markdown, to_markdown(texts))
     write_text(html, to_html("The paper's tables beside ours", texts))
@@ -176,7 +177,12 @@ def _records(
     return records
 
 
-def _text(table: PaperTable, theirs: list[PaperValue], ours: list[ExperimentOutcomes]) -> TextTable:
+def _text(
+    table: PaperTable,
+    theirs: list[PaperValue],
+    ours: list[ExperimentOutcomes],
+    sources: dict[str, str],
+) -> TextTable:
     blocks = sorted(
         {value.block for value in theirs if value.block is not None}
         | {o.block for one in ours for o in one.of_kind(table.kind) if o.block is not None}
@@ -207,10 +213,15 @@ def _text(table: PaperTable, theirs: list[PaperValue], ours: list[ExperimentOutc
     if table.task == "t1":
         notes.append(READING_DATA)
     notes += [
+        f"{one.experiment} has no {table.kind} targets."
+        for one in ours
+        if not one.of_kind(table.kind)
+    ]
+    notes += [
         f"{one.experiment} uses {one.dataset}, other data than the paper's: compare the pattern,"
         " not the numbers."
         for one in ours
-        if one.dataset != PAPERS_DATASET[table.task]
+        if sources[one.experiment] != PAPERS_SOURCE[table.task]
     ]
     return TextTable(
         title=table.title,

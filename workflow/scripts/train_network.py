@@ -73,7 +73,7 @@ def train_network(
         {
             "settings": settings,
             "seed": seed,
-            "data": description.sha256,
+            "data": file_digest(data / "dataset.json"),
             "kernels": structure_digest(table),
             "code": code,
         }

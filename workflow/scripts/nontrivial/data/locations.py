@@ -118,7 +118,7 @@ def table_files(table: Path) -> list[Path]:
     if not table.is_file():
         return []
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (ValueError, csv.Error):  # prepare says what is wrong with it
         rows = []

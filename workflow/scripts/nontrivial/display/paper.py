@@ -25,7 +25,7 @@ READING_ADJACENT = (
     " also keeps the block's last kernel; none keeps only the decomposition kernel."
 )
 READING_DATA = "The paper's T1 data are cardiac maps (Fahmy et al. 2019, 210 patients; myocardium)."
-PAPERS_DATASET = {"cifar10": "cifar10", "t1": "fahmy2019"}
+PAPERS_SOURCE = {"cifar10": "cifar10", "t1": "fahmy2019"}
 
 
 @dataclass(frozen=True)

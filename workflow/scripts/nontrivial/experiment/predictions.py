@@ -106,6 +106,15 @@ class PredictionsWriter:
         return self._content.hexdigest()
 
 
+def read_identity(path: Path) -> str | None:
+    """Return the identity in a file's provenance; None without a complete file."""
+    try:
+        metadata = json.loads((pq.read_schema(path).metadata or {})[METADATA.encode()])
+        return metadata["provenance"]["identity"]
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
+
+
 def _table(schema: pa.Schema, name: str, columns: dict[str, np.ndarray]) -> pa.Table:
     shape = next(iter(columns.values())).shape
     places = np.indices(shape, dtype=np.int32)  # sample and, in segmentation, class

@@ -24,6 +24,7 @@ DATASET_TASKS = {
     "fahmy2019": "segmentation",
 }
 RESERVED_EXPERIMENTS = {"data", "networks", "figures", "tables", "specs", "logs"}
+OUTPUT_STRIDE = 8  # of the built-in segmentation networks
 FRACTION_TOLERANCE = 1e-9  # 0.7 + 0.1 + 0.2 is not 1 in binary
 
 
@@ -39,7 +40,8 @@ def complete(config: dict, schema: dict) -> dict:
         UserError: with one line per problem: the key, what is wrong, what is allowed.
     """
     config = _text_keys(config)
-    problems = [_explain(error) for error in _errors(config, schema)]
+    problems = [f"{key}: {value} is not a finite number" for key, value in _not_finite(config)]
+    problems += [_explain(error) for error in _errors(config, schema)]
     if problems:
         raise UserError("configuration: " + "\nconfiguration: ".join(problems))
     filled = _filled(config, schema, schema)
@@ -76,6 +78,16 @@ def _text_keys(value: object) -> object:
     return value
 
 
+def _not_finite(value: object, key: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key, value
+    children = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        children = enumerate(value)
+    for name, item in children:
+        yield from _not_finite(item, f"{key}.{name}".lstrip("."))
+
+
 def _errors(config: dict, schema: dict) -> list:
     errors = Draft202012Validator(schema).iter_errors(config)
     return sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
@@ -95,8 +107,8 @@ def _explain(error) -> str:
             f"{key}: unknown key '{name}'{_hint(str(name), known)}" for name in unknown
         )
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
-        return f"{key}: key '{missing[0]}' is missing"
+        name = error.message.split("'")[1]  # one error for each missing key
+        return f"{key}: key '{name}' is missing"
     if error.validator == "enum":
         allowed = ", ".join(
             "null" if value is None else str(value) for value in error.validator_value
@@ -170,6 +182,13 @@ def _check_training(name: str, training: dict, config: dict) -> Iterator[str]:
     if task is None:
         known = [*config["networks"], *NETWORKS]
         yield f"{where}.network: no network '{network}'{_hint(network, known)}"
+    size = config["datasets"].get(dataset, {}).get("size")
+    strided = network in NETWORKS and task == "segmentation"
+    if strided and size and any(side % OUTPUT_STRIDE for side in size):
+        yield (
+            f"datasets.{dataset}.size: {size[0]} x {size[1]} is no multiple of"
+            f" {OUTPUT_STRIDE}, which {network} (trainings.{name}) needs"
+        )
     if dataset in config["datasets"] and task is not None:
         data_task = DATASET_TASKS[config["datasets"][dataset]["source"]]
         if data_task != task:

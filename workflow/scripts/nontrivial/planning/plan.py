@@ -183,10 +183,13 @@ class Plan:
 
     # What people look at
 
-    def with_sets(self, *sets: str) -> list[str]:
-        """Return the experiments that have at least one of the sets, sorted by name."""
-        experiments = self.config["experiments"]
-        return sorted(name for name in experiments if set(sets) & set(experiments[name]["sets"]))
+    def with_kinds(self, *kinds: str) -> list[str]:
+        """Return the experiments that have a target of one of the kinds, sorted by name."""
+        return sorted(
+            name
+            for name in self.config["experiments"]
+            if any(target.kind in kinds for target in self.targets(name).values())
+        )
 
     def segmentations(self) -> list[str]:
         """Return the segmentation experiments, sorted by name."""
@@ -210,10 +213,16 @@ class Plan:
                     f"experiments.{experiment}.examples.targets: no target '{name}'; the experiment"
                     f" has {', '.join(list(known)[:8])}, ..."
                 )
-        names = [BASELINE, *(wanted or _default_examples(known))]
-        chosen = [
-            {"name": name, "kernels": list(known[name].kernels)} for name in dict.fromkeys(names)
-        ]
+        names = list(dict.fromkeys([BASELINE, *(wanted or _default_examples(known))]))
+        first: dict[str, str] = {}
+        for name in names:
+            other = first.setdefault(known[name].stored_as, name)
+            if other != name:
+                raise UserError(
+                    f"experiments.{experiment}.examples.targets: '{other}' and '{name}' zero the"
+                    " same kernels; keep one"
+                )
+        chosen = [{"name": name, "kernels": list(known[name].kernels)} for name in names]
         return self._spec({"targets": chosen})
 
     def example_names(self, experiment: str) -> list[str]:
@@ -235,11 +244,21 @@ class Plan:
             }
         )
 
+    def beside_the_paper(self, experiment: str) -> dict[str, str | None]:
+        """Return which of the paper's tasks an experiment stands beside, and its data's source."""
+        source = self.config["datasets"][self.dataset(experiment)]["source"]
+        return {"paper": self.config["experiments"][experiment]["paper"], "source": source}
+
     def paper_settings(self) -> str:
-        """Return what the tables beside the paper and the claims are told."""
-        experiments = self.config["experiments"]
-        rows = [{"name": name, "paper": experiments[name]["paper"]} for name in sorted(experiments)]
-        return canonical({"experiments": rows})
+        """Return what the tables beside the paper are told."""
+        names = sorted(self.config["experiments"])
+        return canonical(
+            {"experiments": [{"name": name, **self.beside_the_paper(name)} for name in names]}
+        )
+
+    def claims_settings(self) -> str:
+        """Return what the claims are judged on: the names of the experiments."""
+        return canonical({"experiments": sorted(self.config["experiments"])})
 
     def figure_settings(self, **subject: object) -> str:
         """Return what a figure is told: its subject and how figures look."""

@@ -80,7 +80,8 @@ def slice_measurements(
     """Return the mean Dice over the slices on which a class is there or was predicted.
 
     Over all classes: the mean of the classes' means; its n counts the slices with any of
-    them. No interval, because the slices of a subject are not independent.
+    them. No interval, because the slices of a subject are not independent; and the baseline is
+    averaged over its own slices, not these, so the drop is one of two means and not paired.
     """
     value, n = _slice_means(counts)
     before, _ = _slice_means(baseline)
