@@ -28,6 +28,7 @@ ROW_MM = 42  # height of a row's axes
 LEGEND_ENTRY_MM = 29  # width of one legend entry
 BLOCK_GAP = 1.1  # empty space between blocks, in kernels
 SEED_OFFSET = 0.28  # marks of single seeds stand beside their mean, in kernels
+HALF_A_MARK = 0.04  # room below 0, in units of the range: a mark there must not be cut
 TOP_OF_AXIS = 1.12  # head room for block names, in units of the highest value
 
 
@@ -86,7 +87,7 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float):
         axes = figure_style.axes_mm(figure, LEFT_MM, top, plot_width, ROW_MM)
         _draw_row(axes, outcomes.baseline, layers[start:stop], labels[start:stop])
         axes.set_xlim(-0.8, longest + 0.8)
-        axes.set_ylim(lowest, highest * TOP_OF_AXIS)
+        axes.set_ylim(lowest - HALF_A_MARK * (highest - lowest), highest * TOP_OF_AXIS)
         axes.set_ylabel(f"{metric} ({outcomes.split})")
         top += ROW_MM + extra
     figure_style.note(figure, describe(outcomes), outcomes.demonstration)

@@ -119,7 +119,8 @@ def _draw(
                     figure, x + size / 2, y - 1, name, fontsize=6.5, ha="center", va="bottom"
                 )
     text = (
-        "Dice is of the slice shown, mean over the foreground classes."
+        "Dice is of the slice shown, mean over the foreground classes (1 for a class neither there"
+        " nor predicted)."
         " Slices chosen by rule before any result: first subjects by name, of each the slice"
         " with most foreground in the truth"
     )
