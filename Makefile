@@ -1,6 +1,7 @@
 # make quickstart   set up, run the whole experiment on embedded data, build its report
 # make test         set up, run the tests
-# make report       build the report of a finished run (CONFIG=config/config.yaml)
+# make report       build the report of a finished run (CONFIG=config/config.yaml; ARGS="--config
+#                   data_dir=..." if the run had such arguments)
 # make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
 # make lint         check style
 # make lock         resolve pyproject.toml anew
@@ -8,6 +9,7 @@
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
 CORES ?= all
+ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),results)
@@ -19,7 +21,7 @@ quickstart: $(INSTALLED)
 	@$(MAKE) --no-print-directory report CONFIG=config/quickstart.yaml
 
 report: $(INSTALLED)
-	$(BIN)/snakemake --configfile $(CONFIG) --report $(RESULTS)/report.html
+	$(BIN)/snakemake --configfile $(CONFIG) $(ARGS) --report $(RESULTS)/report.html
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
 
 # DATA=folder adds the preparation of CIFAR-10 and hippocampus from there.

@@ -96,7 +96,7 @@ wildcard_constraints:
 
 onstart:
     for spec in SPECS:
-        if not os.path.exists(spec.path):
+        if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
             write_text(spec.path, spec.text)
 
 

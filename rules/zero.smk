@@ -78,7 +78,7 @@ rule predict_examples:
         dataset=description,
         arrays=ancient(prepared()),
     output:
-        f"{EXPERIMENT}/examples.parquet",
+        update(f"{EXPERIMENT}/examples.parquet"),
     log:
         f"{LOGS}/predict_examples/{{experiment}}-seed{{seed}}.log",
     conda:

@@ -115,6 +115,22 @@ def test_installed_libraries_are_left_out(tree):
     assert module_file("ours.deep", [tree]) == (tree / "ours/deep/__init__.py").resolve()
 
 
+SNIPPET = '''
+class A:
+    """Said."""
+
+def f(a, /, b: int = 1, *c, d=(1, 2), **e):
+    x = f"{a!r:>3} {'q'} {d['k']}" "tail"
+    with open(x) as g, h:
+        return [i async for i in j] if (k := b"\\x00") else ...
+'''
+
+
+def test_every_version_of_python_gives_the_same_digest(tmp_path):
+    (tmp_path / "p.py").write_text(SNIPPET)
+    assert fingerprint(tmp_path / "p.py", [tmp_path]).startswith("282c6211c27f48b1")
+
+
 @given(st.integers(), st.integers())
 def test_a_constant_decides(tmp_path_factory, first, second):
     folder = tmp_path_factory.mktemp("code")

@@ -101,13 +101,23 @@ def every(
     return Judgement(decision, _evidence(outcomes, matching, counted, verdict, against))
 
 
-def some(outcomes: ExperimentOutcomes, kinds: list[str], verdict: str) -> Judgement:
+def some(
+    outcomes: ExperimentOutcomes, kinds: list[str], verdict: str, without_roles: list[str]
+) -> Judgement:
     """Decide "there are such targets".
 
     Holds if at least one target of these kinds has the verdict, does not hold if every one has
     the opposite verdict, else undecided.
+
+    Args:
+        outcomes: of one experiment.
+        kinds: of targets.
+        verdict: ``trivial`` or ``non-trivial``.
+        without_roles: roles of single kernels that are left out.
     """
-    matching = _distinct(outcomes.of_kind(*kinds))
+    matching = _distinct(
+        [target for target in outcomes.of_kind(*kinds) if target.role not in without_roles]
+    )
     counted = _countable(matching)
     if not counted:
         return _nothing(matching)

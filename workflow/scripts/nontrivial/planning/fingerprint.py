@@ -11,6 +11,7 @@ from pathlib import Path
 from nontrivial.canonical import digest
 from nontrivial.errors import UserError
 
+_VERSION_DEPENDENT = {"type_params", "type_comment", "type_ignores", "kind"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -26,7 +27,7 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
         UserError: a file cannot be read or is not valid Python.
     """
     pending = [Path(program).resolve()]
-    code: dict[str, str] = {}
+    code: dict[str, object] = {}
     resolved_roots = [Path(root).resolve() for root in roots]
     while pending:
         path = pending.pop()
@@ -89,8 +90,22 @@ def _absolute(node: ast.ImportFrom, path: Path, roots: list[Path]) -> str:
     return ".".join([*package, *([node.module] if node.module else [])])
 
 
-def _normalized(tree: ast.Module) -> str:
+def _normalized(tree: ast.Module) -> object:
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return _plain(tree)
+
+
+def _plain(value: object) -> object:
+    # Neither ast.unparse nor ast.dump spells a tree the same in every version of Python.
+    if isinstance(value, ast.AST):
+        fields = {
+            name: _plain(item)
+            for name, item in ast.iter_fields(value)
+            if item is not None and item != [] and name not in _VERSION_DEPENDENT
+        }
+        return [type(value).__name__, fields]
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return f"{type(value).__name__} {value!r}"
