@@ -20,8 +20,9 @@ be given as `--config data_dir=/my/data`. Exactly one file is read: it is not me
 `config.yaml`. `<name>` stands for a name of your choice. Unknown keys are refused.
 
 Data sets, trainings and experiments are free to add: an experiment names a training, a training
-names a data set and a network. Whatever you change, only what depends on it runs again; how many
-processor cores or accelerators a run has never matters.
+names a data set and a network. Give each configuration a `results_dir` of its own. Whatever you
+change, only what depends on it runs again; how many processor cores or accelerators a run has makes
+nothing stale (it may move the last bits of a prediction, never those of training on a processor).
 """
 
 
