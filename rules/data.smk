@@ -17,9 +17,8 @@ def raw_data(dataset):
 
 rule prepare:
     output:
-        # Updated, not removed first: a job that fails leaves what there was.
-        update([f"{DATA}/{split}/{name}" for split in SPLITS for name in PREPARED]),
-        description=update(f"{DATA}/dataset.json"),
+        [f"{DATA}/{split}/{name}" for split in SPLITS for name in PREPARED],
+        description=f"{DATA}/dataset.json",
     log:
         f"{LOGS}/prepare/{{dataset}}.log",
     conda:

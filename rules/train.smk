@@ -9,10 +9,9 @@ rule train:
         arrays=ancient(prepared("train", "val", "test")),
         kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
     output:
-        # Not removed before the job: it keeps a network that was trained from the same things.
-        model=update(f"{NETWORK}/model.safetensors"),
-        digest=update(f"{NETWORK}/model.json"),
-        history=update(f"{NETWORK}/training.parquet"),
+        model=f"{NETWORK}/model.safetensors",
+        digest=f"{NETWORK}/model.json",
+        history=f"{NETWORK}/training.parquet",
     log:
         f"{LOGS}/train/{{training}}-seed{{seed}}.log",
     conda:

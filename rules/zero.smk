@@ -23,9 +23,8 @@ rule predict:
         arrays=ancient(prepared()),
         kernels=ancient(lambda w: PLAN.kernel_table(PLAN.training(w.experiment))),
     output:
-        # Not removed before the job: it keeps predictions that were made from the same things.
-        predictions=update(f"{EXPERIMENT}/predictions/{{batch}}.parquet"),
-        digest=update(f"{EXPERIMENT}/predictions/{{batch}}.json"),
+        predictions=f"{EXPERIMENT}/predictions/{{batch}}.parquet",
+        digest=f"{EXPERIMENT}/predictions/{{batch}}.json",
     log:
         f"{LOGS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.log",
     conda:
@@ -78,7 +77,7 @@ rule predict_examples:
         dataset=description,
         arrays=ancient(prepared()),
     output:
-        update(f"{EXPERIMENT}/examples.parquet"),
+        f"{EXPERIMENT}/examples.parquet",
     log:
         f"{LOGS}/predict_examples/{{experiment}}-seed{{seed}}.log",
     conda:

@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ("Snakefile", "rules", "workflow", "resources", "envs", "profiles", "config")
+TARGET_RULES = {"all", "data", "networks", "summary", "tables", "figures"}
 SUBJECTS = 12  # 8 train, 2 val, 2 test
 
 CONFIG = {
@@ -95,7 +96,7 @@ class Workflow:
                 wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
                 values = re.findall(r"=([^,]*)", wildcards[1]) if wildcards else []
                 jobs.add(" ".join([found[1], *values]))
-        return jobs - {"all"}
+        return jobs - TARGET_RULES
 
     def path(self, name: str) -> Path:
         """Return a path below the folder."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import pyarrow.parquet as pq
 import pytest
+from conftest import CONFIG
 
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 
@@ -141,11 +142,15 @@ def test_a_failing_job_says_why_in_one_line_and_keeps_what_there_was(finished):
     config["trainings"]["digits-resnet18"]["recipe"]["learning_rate"] = 1e9
     finished.config = config
     weights = finished.path("results/networks/digits-resnet18/seed0/model.safetensors")
-    before = weights.read_bytes()
+    history = weights.with_name("training.parquet")
+    before = weights.read_bytes(), history.read_bytes()  # the history holds seconds
     done = finished.snakemake("--cores", "2", "networks")
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert re.search(r"^error: .*not finite", said, re.MULTILINE)
     assert "Traceback" not in said
-    assert weights.read_bytes() == before
     assert "train digits-resnet18 0" in finished.stale()
+    finished.config = CONFIG
+    finished.run("networks")
+    assert (weights.read_bytes(), history.read_bytes()) == before
+    assert finished.stale() == set()

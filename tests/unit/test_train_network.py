@@ -186,6 +186,7 @@ def test_what_a_training_leaves(place, task, factory, metric, dice_weight):
     target = run(place, settings_of("own", factory, dice_weight=dice_weight), task)
 
     assert sorted(path.name for path in target.iterdir()) == [
+        ".kept",
         "model.json",
         "model.safetensors",
         "training.parquet",
@@ -240,9 +241,9 @@ def describe_otherwise(change):
         ({"before": describe_otherwise(change_arrays)}, False),
         ({"before": describe_otherwise(change_scale)}, False),
         ({"before": describe_otherwise(change_classes)}, False),
-        ({"before": lambda place: (place / "out/model.safetensors").write_bytes(b"cut")}, False),
-        ({"before": lambda place: (place / "out/model.json").unlink()}, False),
-        ({"before": lambda place: (place / "out/training.parquet").write_bytes(b"")}, False),
+        ({"before": lambda place: (place / "out/.kept/model.safetensors").write_bytes(b"")}, False),
+        ({"before": lambda place: (place / "out/.kept/model.json").unlink()}, False),
+        ({"before": lambda place: (place / "out/.kept/training.parquet").unlink()}, False),
     ],
 )
 def test_what_was_trained_already_from_the_same_things_is_kept(place, change, kept):
@@ -252,6 +253,8 @@ def test_what_was_trained_already_from_the_same_things_is_kept(place, change, ke
     before = history.read_bytes()  # it holds seconds: another training, another table
     change.get("before", lambda place: None)(place)
     settings["recipe"].update(change.get("settings", {}))
+    for name in ("model.safetensors", "model.json", "training.parquet"):
+        (place / "out" / name).unlink()  # Snakemake removes outputs before a job
     run(place, settings, seed=change.get("seed", 0), code=change.get("code", "code"))
     assert (history.read_bytes() == before) == kept
 

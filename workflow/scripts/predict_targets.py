@@ -23,6 +23,7 @@ from nontrivial.experiment.prediction import Question, predict
 from nontrivial.experiment.predictions import About, PredictionsWriter, read_identity
 from nontrivial.experiment.target_spec import TargetSpec, read_spec
 from nontrivial.experiment.zeroing import kernel_weights, state_digest, zeroed
+from nontrivial.kept import keep, kept, recall
 from nontrivial.network.convolutions import check_table, forward_calls
 from nontrivial.network.kernels import read_table, structure_digest
 from nontrivial.network.trained_network import load_trained
@@ -84,7 +85,9 @@ def predict_targets(
             "code": code,
         }
     )
-    if read_identity(output) == identity and digest_path.is_file():
+    results = [output, digest_path]
+    if read_identity(kept(output)) == identity and kept(digest_path).is_file():
+        recall(results)
         log.info("%s: predicted already from the same weights, data and code; kept", output)
         return
     untouched = state_digest(model)
@@ -127,6 +130,7 @@ def predict_targets(
                 " pass changes the network's own state in evaluation mode"
             )
     write_text(digest_path, canonical({"sha256": content}) + "\n")
+    keep(results)
 
 
 def _describe(

@@ -24,6 +24,7 @@ from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, Description, open_split, read_description
 from nontrivial.errors import UserError
+from nontrivial.kept import keep, kept, recall
 from nontrivial.network import networks, registry, weights
 from nontrivial.network.convolutions import check_table
 from nontrivial.network.kernels import read_table, structure_digest
@@ -78,7 +79,9 @@ def train_network(
             "code": code,
         }
     )
-    if is_trained(identity, output, digest, history):
+    results = [output, history, digest]
+    if is_trained(identity, *map(kept, results)):
+        recall(results)
         log.info("%s: trained already from the same data, recipe and code; kept", output.parent)
         return
     device = devices.pick()
@@ -130,9 +133,10 @@ def train_network(
         identity=identity,
     )
     write_text(digest, _voucher(output))
+    keep(results)
 
 
-def is_trained(identity: str, output: Path, digest: Path, history: Path) -> bool:
+def is_trained(identity: str, output: Path, history: Path, digest: Path) -> bool:
     """Return whether complete results of a training with this identity are there."""
     if read_identity(history) != identity or not output.is_file() or not digest.is_file():
         return False
