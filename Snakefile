@@ -28,9 +28,15 @@ include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 
 
+# Snakemake does not miss a file between two others that are there, and a job that fails leaves
+# none: so every result that numbers rest on is asked for here, not only the last ones.
 rule all:
     default_target: True
     input:
+        rules.data.input,
+        rules.networks.input,
+        rules.predictions.input,
+        rules.aggregate.input,
         rules.summary.input,
         rules.tables.input,
         rules.figures.input,

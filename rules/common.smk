@@ -104,6 +104,7 @@ localrules:
     all,
     data,
     networks,
+    predictions,
     summary,
     tables,
     figures,

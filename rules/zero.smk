@@ -93,3 +93,13 @@ rule predict_examples:
         "python {SCRIPTS:q}/predict_examples.py --settings {params.settings:q}"
         ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
         " --targets {params.targets:q} --output {output:q} --log {log:q}"
+
+
+rule predictions:
+    input:
+        [
+            f"{RESULTS}/{experiment}/seed{seed}/zero/predictions/{batch}.json"
+            for experiment in sorted(PLAN.config["experiments"])
+            for seed in PLAN.seeds(experiment)
+            for batch in PLAN.batches(experiment)
+        ],

@@ -15,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ("Snakefile", "rules", "workflow", "resources", "envs", "profiles", "config")
-TARGET_RULES = {"all", "data", "networks", "summary", "tables", "figures"}
+TARGET_RULES = {"all", "data", "networks", "predictions", "summary", "tables", "figures"}
 SUBJECTS = 12  # 8 train, 2 val, 2 test
 
 CONFIG = {

@@ -286,10 +286,24 @@ def test_deleted_target(finished):
     assert finished.stale() == {"evaluate digits 0 layer-conv1"} | numbers()
 
 
-def test_deleted_weights(finished):
+def test_deleted_weights_are_not_missed_until_something_needs_them(finished):
     finished.path("results/networks/t1-pspnet/seed0/model.safetensors").unlink()
-    assert "train t1-pspnet 0" in finished.stale()
-    assert "train digits-resnet18 0" not in finished.stale()
+    assert finished.stale() == set()
+
+
+@pytest.mark.parametrize(
+    ("deleted", "job"),
+    [
+        ("data/t1/dataset.json", "prepare t1"),
+        ("networks/t1-pspnet/seed0/model.json", "train t1-pspnet 0"),
+        ("t1/seed0/zero/predictions/baseline.json", "predict t1 0 baseline"),
+        ("t1/seed0/zero/targets/baseline.parquet", "evaluate t1 0 baseline"),
+        ("summary.parquet", "aggregate"),
+    ],
+)
+def test_what_a_failed_job_leaves_missing_is_made_again(finished, deleted, job):
+    finished.path(f"results/{deleted}").unlink()
+    assert job in finished.stale()
 
 
 def test_accepting_results_after_an_upgrade(finished):

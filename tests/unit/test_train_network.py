@@ -363,9 +363,11 @@ def test_an_empty_split_is_refused(place):
         run(place, settings_of("own", "own_networks:classifier"))
 
 
+# The torchvision stem leaves one pixel of 16 x 16 before layer4, where torch's bf16 gradient of a
+# strided convolution is not the same twice on a processor (torch 2.14; seen as NaN, too).
 @pytest.mark.parametrize(
     ("task", "name", "dice_weight"),
-    [("classification", "resnet18", 0), ("segmentation", "pspnet_resnet34", 0.5)],
+    [("classification", "resnet18-cifar", 0), ("segmentation", "pspnet_resnet34", 0.5)],
 )
 def test_the_real_networks_train_in_bf16(place, task, name, dice_weight):
     table_of(place, name, None)
