@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nontrivial.experiment.live_weights import count_weights
+from nontrivial.network.live_weights import count_weights
 from nontrivial.network.convolutions import forward_calls, forward_order
 from nontrivial.network.networks import build
 

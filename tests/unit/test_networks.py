@@ -9,7 +9,7 @@ from torch import nn
 
 import list_kernels
 from nontrivial.errors import UserError
-from nontrivial.experiment.zeroing import zeroed
+from nontrivial.network.zeroing import zeroed
 from nontrivial.network.convolutions import check_table, convolutions, forward_calls, forward_order
 from nontrivial.network.kernels import Kernel, read_table
 from nontrivial.network.networks import build

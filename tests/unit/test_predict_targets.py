@@ -10,7 +10,7 @@ import list_kernels
 from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
-from nontrivial.experiment.predictions import METADATA, SECONDS
+from nontrivial.experiment.predictions import METADATA, REPORT
 from nontrivial.network import weights
 from nontrivial.network.kernels import Kernel, read_table, structure_digest, write_table
 from nontrivial.network.networks import build
@@ -226,7 +226,13 @@ def test_the_file_is_as_designed(project):
     stem = about["targets"]["layer-stem"]
     assert stem["live_weights"] == stem["total_weights"] == 9 * 4 * CHANNELS
     assert {"device", "threads", "precision", "versions"} <= set(about["provenance"])
-    assert list(json.loads(file.metadata.metadata[SECONDS.encode()])) == list(TARGETS)
+    report = json.loads(file.metadata.metadata[REPORT.encode()])
+    assert report["method"] == "torch.fx"
+    assert report["samples"] == COUNT
+    assert report["samples_per_second"] > 0
+    assert report["peak_memory_bytes"] > 2**20
+    macs = report["multiply_accumulates_per_sample"]
+    assert 0 < macs["clean"] + macs["recomputed"] < macs["passes"]
 
 
 def test_equal_inputs_give_equal_digests_and_other_weights_another(project):
@@ -286,6 +292,28 @@ def test_bf16_is_offered(project):
     bf16 = read_target(bf16, "baseline", ["margin"]).columns["margin"]
     assert not np.array_equal(fp32, bf16)
     np.testing.assert_allclose(fp32, bf16, atol=0.05)
+
+
+def test_reduced_precision_says_how_many_predictions_it_changes(project):
+    made = project("segmenter")
+    # Two classes that only full precision tells apart.
+    head = made.network.head
+    head.weight.data[1] = head.weight.data[0]
+    head.bias.data[:] = torch.tensor([0.0, 1e-5, -9.0])
+    made.save()
+    report = {
+        precision: json.loads(
+            pq.ParquetFile(made.predict(precision, precision=precision)[0]).metadata.metadata[
+                REPORT.encode()
+            ]
+        )
+        for precision in ("fp32", "bf16")
+    }
+    assert "against_fp32" not in report["fp32"]
+    compared = report["bf16"]["against_fp32"]
+    assert compared["samples"] == COUNT
+    assert compared["predictions"] == COUNT * SIZE[0] * SIZE[1] * len(TARGETS)
+    assert 0 < compared["flipped"] < compared["predictions"]
 
 
 def poison(made):
@@ -365,7 +393,7 @@ def test_out_of_memory_says_to_lower_the_batch_size(project, function):
 
 def test_a_network_that_changes_while_it_predicts_is_noticed(project):
     made = project("forgetful")
-    with pytest.raises(RuntimeError, match="not what it was"):
+    with pytest.raises(UserError, match="changes its own parameters or buffers"):
         made.predict()
     assert not (made.folder / "predictions.parquet").exists()
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from nontrivial.errors import UserError
-from nontrivial.experiment.zeroing import same_bits, state_digest, zeroed
+from nontrivial.network.zeroing import same_bits, state_digest, zeroed
 from nontrivial.network.networks import build
 
 RESNET = build("resnet18", None, 10, 3, (32, 32)).eval()

@@ -19,11 +19,11 @@ from nontrivial.data.prepared import read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
 from nontrivial.experiment.example_slices import choose, shades
-from nontrivial.experiment.prediction import Question, forward
+from nontrivial.experiment.prediction import Question, outputs
 from nontrivial.experiment.target_spec import read_spec
-from nontrivial.experiment.zeroing import kernel_weights, zeroed
 from nontrivial.network.convolutions import convolutions
 from nontrivial.network.trained_network import load_trained
+from nontrivial.replay import Replay
 
 log = logging.getLogger("nontrivial")
 
@@ -68,48 +68,56 @@ def predict_examples(
 
     model, _ = load_trained(settings["network"], description, model_path)
     targets = read_spec(targets_path, convolutions(model))
-    for target in targets:
-        kernel_weights(model, target.kernels)  # refuse what cannot be zeroed before any pass
     memory_format = fastest_memory_format(device, settings["precision"])
     model.to(device=device, memory_format=memory_format)
     question = Question(
         task=description.task,
         classes=len(description.classes),
         normalize=normalization(description.mean, description.std, device, memory_format),
-        precision=settings["precision"],
-        device=device,
     )
+    replay = Replay(
+        model,
+        (description.channels, *description.size),
+        {target.name: target.kernels for target in targets},
+        batch_size=len(rows),
+        precision=settings["precision"],
+    )
+    predicted = _classes(replay, images[rows], question, device)
 
     records = []
     for target in targets:
-        with zeroed(model, target.kernels):
-            for row in rows:
-                predicted = _classes(model, images[row], question)
-                records.append(
-                    {
-                        "sample": row,
-                        "subject": table["subject"][row],
-                        "slice": table["slice"][row],
-                        "target": target.name,
-                        "height": description.size[0],
-                        "width": description.size[1],
-                        "image": shades(images[row]).tobytes(),
-                        "truth": masks[row].astype(np.uint8).tobytes(),
-                        "predicted": predicted.tobytes(),
-                    }
-                )
-        log.info("%s: %d slices", target.name, len(rows))
+        for place, row in enumerate(rows):
+            records.append(
+                {
+                    "sample": row,
+                    "subject": table["subject"][row],
+                    "slice": table["slice"][row],
+                    "target": target.name,
+                    "height": description.size[0],
+                    "width": description.size[1],
+                    "image": shades(images[row]).tobytes(),
+                    "truth": masks[row].astype(np.uint8).tobytes(),
+                    "predicted": predicted[target.name][place].tobytes(),
+                }
+            )
+    log.info("%d targets, %d slices", len(targets), len(rows))
     with replacing(output) as temporary:
         pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
 
 
-def _classes(model: torch.nn.Module, image: np.ndarray, question: Question) -> np.ndarray:
-    """Return the class of every pixel, uint8 (H, W), of one stored image (C, H, W)."""
-    batch = torch.from_numpy(np.array(image[None])).to(question.device)
-    logits = forward(model, batch, question)
-    if not logits.isfinite().all():
-        raise UserError("the network's output is not finite: its weights are bad; train it again")
-    return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+def _classes(
+    replay: Replay, images: np.ndarray, question: Question, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return each target's class of every pixel, uint8 (N, H, W), of images (N, C, H, W)."""
+    classes = {}
+    for names, logits in outputs(replay, question, torch.from_numpy(images).to(device)):
+        if not logits.isfinite().all():
+            raise UserError(
+                "the network's output is not finite: its weights are bad; train it again"
+            )
+        found = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        classes.update(dict.fromkeys(names, found))
+    return classes
 
 
 def _parser() -> argparse.ArgumentParser:

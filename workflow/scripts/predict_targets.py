@@ -1,8 +1,9 @@
-"""Predict with a trained network, once per zeroing target: what each sample gets."""
+"""Predict with a trained network, for all zeroing targets of a job: what each sample gets."""
 
 import argparse
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,16 +18,15 @@ from nontrivial.compute.reproducibility import fix_arithmetic
 from nontrivial.data.prepared import read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.experiment.dependence import Dependence
-from nontrivial.experiment.live_weights import count_weights
-from nontrivial.experiment.prediction import Question, predict
+from nontrivial.experiment.prediction import Question, count_flips, predict
 from nontrivial.experiment.predictions import About, PredictionsWriter, read_identity
 from nontrivial.experiment.target_spec import TargetSpec, read_spec
-from nontrivial.experiment.zeroing import kernel_weights, state_digest, zeroed
 from nontrivial.kept import keep, kept, recall
 from nontrivial.network.convolutions import check_table, forward_calls
 from nontrivial.network.kernels import read_table, structure_digest
+from nontrivial.network.live_weights import count_weights
 from nontrivial.network.trained_network import load_trained
+from nontrivial.replay import Replay
 
 log = logging.getLogger("nontrivial")
 
@@ -42,7 +42,7 @@ def predict_targets(
     threads: int | None = None,
     code: str = "",
 ) -> None:
-    """Zero each target, pass the whole split through the network, restore, and store.
+    """Find what each sample of a split gets with each target's kernels at zero, and store it.
 
     Predictions that were made already from the same settings, targets, weights, data, kernels
     and code are kept: something above was made again, with the same result.
@@ -60,7 +60,6 @@ def predict_targets(
 
     Raises:
         UserError: an input is missing or bad, or inputs do not belong together.
-        RuntimeError: the network is not what it was before (a defect).
     """
     fix_arithmetic(threads or torch.get_num_threads())
     device = devices.pick()
@@ -90,73 +89,90 @@ def predict_targets(
         recall(results)
         log.info("%s: predicted already from the same weights, data and code; kept", output)
         return
-    untouched = state_digest(model)
     check_table(kernels, model, description.channels, description.size, kernels_path)
-    about = _describe(model, targets, description.channels, description.size)
 
-    memory_format = fastest_memory_format(device, settings["precision"])
+    started = time.perf_counter()
+    precision, batch_size = settings["precision"], settings["batch_size"]
+    memory_format = fastest_memory_format(device, precision)
     model.to(device=device, memory_format=memory_format)
     question = Question(
         task=description.task,
         classes=len(description.classes),
         normalize=normalization(description.mean, description.std, device, memory_format),
-        precision=settings["precision"],
-        device=device,
     )
     samples = place({"split": (images, labels)}, device)["split"]
+
+    def replayed(precision: str) -> Replay:
+        with devices.out_of_memory_explained(batch_size):
+            return Replay(
+                model,
+                (description.channels, *description.size),
+                {target.name: target.kernels for target in targets},
+                batch_size=batch_size,
+                precision=precision,
+            )
+
+    replay = replayed(precision)
+    predicted = predict(replay, list(replay.statuses), question, samples, batch_size)
+    report = _report(replay, len(images), time.perf_counter() - started, device)
+    if precision != "fp32":
+        report["against_fp32"] = count_flips(
+            replay, replayed("fp32"), question, samples, batch_size
+        )
     provenance = {
         "device": devices.describe(device),
         "threads": torch.get_num_threads(),
-        "precision": settings["precision"],
-        "batch_size": settings["batch_size"],
+        "precision": precision,
+        "batch_size": batch_size,
         "versions": devices.versions(),
         "identity": identity,
     }
+    about = _about(model, replay, targets, description.channels, description.size)
     digest_path.unlink(missing_ok=True)  # it must not vouch for the next file
     with replacing(output) as temporary:
         writer = PredictionsWriter(temporary, description.task, about, provenance)
-        seconds: dict[str, float] = {}
-        for number, target in enumerate(targets, start=1):
-            started = time.perf_counter()
-            with zeroed(model, target.kernels):
-                columns = predict(model, question, samples, settings["batch_size"])
-            writer.write(target.name, columns)
-            seconds[target.name] = time.perf_counter() - started
-            _report(number, len(targets), target.name, len(images), seconds)
-        content = writer.close(seconds)
-        if state_digest(model) != untouched:
-            raise RuntimeError(
-                "the network is not what it was before: a kernel was not restored, or the forward"
-                " pass changes the network's own state in evaluation mode"
-            )
+        for target in targets:
+            writer.write(target.name, predicted[target.name])
+        content = writer.close(report)
     write_text(digest_path, canonical({"sha256": content}) + "\n")
     keep(results)
 
 
-def _describe(
-    model: torch.nn.Module, targets: list[TargetSpec], channels: int, size: tuple[int, int]
+def _about(
+    model: torch.nn.Module,
+    replay: Replay,
+    targets: list[TargetSpec],
+    channels: int,
+    size: tuple[int, int],
 ) -> dict[str, About]:
     calls = forward_calls(model, channels, size)
-    dependence = Dependence(model, channels, size)
-    about = {}
-    for target in targets:
-        kernel_weights(model, target.kernels)  # refuse what cannot be zeroed before any pass
-        live, total = count_weights(calls, target.kernels)
-        about[target.name] = About(dependence.status(target.kernels, live), live, total)
-    return about
+    return {
+        target.name: About(replay.statuses[target.name], *count_weights(calls, target.kernels))
+        for target in targets
+    }
 
 
-def _report(number: int, count: int, name: str, samples: int, seconds: dict[str, float]) -> None:
-    mean = sum(seconds.values()) / number
+def _report(replay: Replay, samples: int, seconds: float, device: torch.device) -> dict:
+    report = {
+        "method": replay.method,
+        "samples": samples,
+        "seconds": seconds,
+        "samples_per_second": samples / seconds,
+        "peak_memory_bytes": devices.peak_memory(device),
+    }
+    if replay.cost is not None:
+        report["multiply_accumulates_per_sample"] = asdict(replay.cost)
+    targets = len(replay.statuses)
     log.info(
-        "target %d/%d %s: %.1f s, %.0f samples/s, %.0f s left",
-        number,
-        count,
-        name,
-        seconds[name],
-        samples / seconds[name],
-        mean * (count - number),
+        "%d samples, %d targets in %.1f s: %.0f samples/s, %.0f predictions/s, %.0f MiB at most",
+        samples,
+        targets,
+        seconds,
+        samples / seconds,
+        samples * targets / seconds,
+        report["peak_memory_bytes"] / 2**20,
     )
+    return report
 
 
 def _parser() -> argparse.ArgumentParser:

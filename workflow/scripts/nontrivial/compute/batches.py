@@ -26,6 +26,10 @@ class ResidentSamples:
         """Return images and labels of the rows, a tensor on the device."""
         return self.images[rows], self.labels[rows]
 
+    def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Return images and labels from one row to before another."""
+        return self.images[first:last], self.labels[first:last]
+
 
 @dataclass(frozen=True)
 class MappedSamples:
@@ -47,6 +51,11 @@ class MappedSamples:
             torch.from_numpy(self.labels[wanted]),
         )
         return images.to(self.device), labels.to(self.device)
+
+    def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Return images and labels from one row to before another, copied to the device."""
+        images, labels = (np.array(array[first:last]) for array in (self.images, self.labels))
+        return torch.from_numpy(images).to(self.device), torch.from_numpy(labels).to(self.device)
 
 
 Samples = ResidentSamples | MappedSamples
@@ -142,6 +151,45 @@ def in_order(count: int, batch_size: int, device: torch.device) -> Iterator[Tens
     """Yield the rows of each batch in stored order, the last one as small as it is."""
     for first in range(0, count, batch_size):
         yield torch.arange(first, min(first + batch_size, count), device=device)
+
+
+def streamed(samples: Samples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images, labels) of each batch in stored order, on the device.
+
+    From a mapped file to a GPU the next batch is copied while this one is computed with.
+    """
+    if isinstance(samples, MappedSamples) and samples.device.type == "cuda":
+        yield from _copied_ahead(samples, batch_size)
+        return
+    for first in range(0, len(samples), batch_size):
+        yield samples.slice(first, first + batch_size)
+
+
+def _copied_ahead(samples: MappedSamples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    computing, copying = (
+        torch.cuda.current_stream(samples.device),
+        torch.cuda.Stream(samples.device),
+    )
+
+    def copy(first: int) -> tuple[Tensor, Tensor]:
+        # Only pinned memory is copied without the processor waiting.
+        pinned = [
+            torch.from_numpy(np.array(array[first : first + batch_size])).pin_memory()
+            for array in (samples.images, samples.labels)
+        ]
+        with torch.cuda.stream(copying):
+            images, labels = (part.to(samples.device, non_blocking=True) for part in pinned)
+        return images, labels
+
+    coming = copy(0)
+    for first in range(0, len(samples), batch_size):
+        ready = coming
+        computing.wait_stream(copying)
+        for part in ready:
+            part.record_stream(computing)  # its memory is not reused before it was computed with
+        if first + batch_size < len(samples):
+            coming = copy(first + batch_size)
+        yield ready
 
 
 def _copy(array: np.ndarray, device: torch.device) -> Tensor:

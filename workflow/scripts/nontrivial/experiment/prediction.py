@@ -1,15 +1,24 @@
-"""One pass of a network over a split: the reference that every faster way must equal."""
+"""What every sample of a split gets from a network, for all zeroing targets of a job."""
 
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nontrivial.compute.batches import Normalization, Samples, in_order
-from nontrivial.compute.device import arithmetic, out_of_memory_explained
+from nontrivial.compute.batches import Normalization, Samples, streamed
+from nontrivial.compute.device import out_of_memory_explained
 from nontrivial.errors import UserError
 from nontrivial.experiment import answers
+from nontrivial.replay import Replay
+
+log = logging.getLogger("nontrivial")
+
+REPORT_EVERY = 10.0  # seconds
+_COMPARED = 250  # samples on which reduced precision is compared with fp32
 
 
 @dataclass(frozen=True)
@@ -20,47 +29,51 @@ class Question:
         task: ``classification`` or ``segmentation``.
         classes: number of classes, K.
         normalize: from stored values to the network's input.
-        precision: ``fp32`` or ``bf16``.
-        device: where the network is.
     """
 
     task: str
     classes: int
     normalize: Normalization
-    precision: str
-    device: torch.device
 
 
 @torch.inference_mode()
 def predict(
-    model: torch.nn.Module, question: Question, samples: Samples, batch_size: int
-) -> dict[str, np.ndarray]:
-    """Return what every sample got, in stored order.
+    replay: Replay,
+    targets: Collection[str],
+    question: Question,
+    samples: Samples,
+    batch_size: int,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return what every sample got, in stored order, by target.
 
     Args:
-        model: in evaluation mode, on the device.
-        question: what it is asked.
+        replay: of the targets, on the device.
+        targets: their names.
+        question: what the network is asked.
         samples: images and labels, near the device.
-        batch_size: samples in a forward pass; the last one may have fewer.
+        batch_size: samples in a batch; the last one may have fewer.
 
     Returns:
-        The columns of :func:`nontrivial.experiment.answers.classification`, each (N,), or of
-        :func:`nontrivial.experiment.answers.segmentation`, each (N, K).
+        For each target the columns of :func:`nontrivial.experiment.answers.classification`,
+        each (N,), or of :func:`nontrivial.experiment.answers.segmentation`, each (N, K).
+        Targets with one output share them.
 
     Raises:
         UserError: the logits are not finite or not of the shape that the task asks for, a
             label is no class number, or memory ran out.
     """
     answer = answers.classification if question.task == "classification" else answers.segmentation
-    parts: list[answers.Columns] = []
+    parts: dict[tuple[str, ...], list[answers.Columns]] = {}
     finite, known = [], []  # looked at after the pass: a look makes a GPU wait
-    for rows in in_order(len(samples), batch_size, question.device):
-        with out_of_memory_explained(batch_size):
-            images, labels = samples.take(rows)
-            logits = forward(model, images, question)
-            finite.append(logits.isfinite().all())
+    progress = _Progress(len(samples), len(targets))
+    with out_of_memory_explained(batch_size):
+        for images, labels in streamed(samples, batch_size):
             known.append((labels < question.classes).all())
-            parts.append(answer(logits, labels.clamp(max=question.classes - 1)))
+            labels = labels.clamp(max=question.classes - 1)
+            for names, logits in outputs(replay, question, images):
+                finite.append(logits.isfinite().all())
+                parts.setdefault(names, []).append(answer(logits, labels))
+            progress.add(len(images))
     if not torch.stack(known).all():
         raise UserError(
             f"labels: a value is not below the number of classes, {question.classes};"
@@ -68,32 +81,99 @@ def predict(
         )
     if not torch.stack(finite).all():
         raise UserError("the network's output is not finite: its weights are bad; train it again")
-    return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    got = {}
+    for names, batches in parts.items():
+        columns = {
+            column: torch.cat([batch[column] for batch in batches]).cpu().numpy()
+            for column in batches[0]
+        }
+        got.update(dict.fromkeys(names, columns))
+    return got
 
 
-@torch.inference_mode()
-def forward(model: torch.nn.Module, images: Tensor, question: Question) -> Tensor:
-    """Return the float32 logits of a batch of stored images.
+def outputs(
+    replay: Replay, question: Question, images: Tensor
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield (targets, their logits) for a batch of stored images, each target once.
 
     Args:
-        model: in evaluation mode, on the device.
+        replay: of the targets, on the device.
+        question: what the network is asked.
         images: (N, C, H, W) as stored, on the device.
-        question: what it is asked.
 
-    Returns:
-        (N, K), or (N, K, H, W) in segmentation.
+    Yields:
+        Logits float32 (N, K), or (N, K, H, W) in segmentation.
 
     Raises:
         UserError: the network's output is not of that shape.
     """
-    with arithmetic(question.device, question.precision):
-        logits = model(question.normalize(images))
     wanted = (len(images), question.classes)
     if question.task == "segmentation":
         wanted += tuple(images.shape[2:])
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != wanted:
-        raise UserError(
-            f"the network returns {found} for {question.task}, not {wanted}; correct its factory"
+    for names, logits in replay(question.normalize(images)):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if found != wanted:
+            raise UserError(
+                f"the network returns {found} for {question.task}, not {wanted};"
+                " correct its factory"
+            )
+        yield names, logits
+
+
+@torch.inference_mode()
+def count_flips(
+    reduced: Replay, exact: Replay, question: Question, samples: Samples, batch_size: int
+) -> Mapping[str, int]:
+    """Count the predictions that reduced precision changes, on samples spread over the split.
+
+    Args:
+        reduced: the replay in question.
+        exact: of the same targets, in fp32.
+        question: what the network is asked.
+        samples: images and labels, near the device.
+        batch_size: samples in a batch.
+
+    Returns:
+        ``samples``, ``predictions`` (classes of samples, or of pixels, over all targets) and
+        ``flipped``.
+    """
+    rows = torch.linspace(0, len(samples) - 1, min(_COMPARED, len(samples))).long()
+    predictions = flipped = 0
+    with out_of_memory_explained(batch_size):
+        for chosen in rows.split(batch_size):
+            images, _ = samples.take(chosen)
+            found: dict[str, Tensor] = {}
+            for names, logits in outputs(exact, question, images):
+                found.update(dict.fromkeys(names, logits.argmax(dim=1)))
+            for names, logits in outputs(reduced, question, images):
+                classes = logits.argmax(dim=1)
+                for name in names:
+                    predictions += classes.numel()
+                    flipped += int((classes != found[name]).sum())
+    return {"samples": len(rows), "predictions": predictions, "flipped": flipped}
+
+
+class _Progress:
+    """Says now and then how far a pass is."""
+
+    def __init__(self, samples: int, targets: int):
+        self._samples, self._targets = samples, targets
+        self._done = 0
+        self._started = self._said = time.perf_counter()
+
+    def add(self, samples: int) -> None:
+        self._done += samples
+        now = time.perf_counter()
+        if now - self._said < REPORT_EVERY:
+            return
+        self._said = now
+        rate = self._done / (now - self._started)
+        log.info(
+            "%d of %d samples, %d targets: %.0f samples/s (%.0f predictions/s), %.0f s left",
+            self._done,
+            self._samples,
+            self._targets,
+            rate,
+            rate * self._targets,
+            (self._samples - self._done) / rate,
         )
-    return logits.float()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from nontrivial.canonical import canonical
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
-SECONDS = "nontrivial.seconds"  # key in the metadata of the Parquet file
+REPORT = "nontrivial.report"  # key in the metadata of the Parquet file
 
 _TARGET = pa.dictionary(pa.int32(), pa.string())
 _SCHEMAS = {
@@ -57,9 +57,9 @@ class PredictionsWriter:
     """Writes predictions target by target, so that memory holds one target's.
 
     The schema's metadata hold ``targets`` (what is known of each, in the order of writing)
-    and ``provenance``; the file's own hold the seconds that each target took, known last.
-    The content digest covers columns, targets and their order, and neither provenance nor
-    seconds: equal predictions have equal digests on every machine.
+    and ``provenance``; the file's own hold a report of what the job cost, known last. The
+    content digest covers columns, targets and their order, and neither provenance nor report:
+    equal predictions have equal digests on every machine.
     """
 
     def __init__(self, path: Path, task: str, targets: dict[str, About], provenance: dict):
@@ -95,13 +95,13 @@ class PredictionsWriter:
             if field.name != "target":
                 self._content.update(table.column(field.name).to_numpy())
 
-    def close(self, seconds: dict[str, float]) -> str:
+    def close(self, report: dict) -> str:
         """Close the file and return the content digest.
 
         Args:
-            seconds: that each target took, by name.
+            report: what the job cost, plain JSON values.
         """
-        self._writer.add_key_value_metadata({SECONDS: json.dumps(seconds)})
+        self._writer.add_key_value_metadata({REPORT: json.dumps(report)})
         self._writer.close()
         return self._content.hexdigest()
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from nontrivial.experiment.dependence import Dependence
-from nontrivial.experiment.zeroing import zeroed
 from nontrivial.network.networks import build
 from nontrivial.network.registry import NETWORKS
+from nontrivial.network.zeroing import zeroed
+from nontrivial.replay import Replay
 
 SIZE = (16, 16)
 
@@ -58,6 +58,14 @@ CASES = [
 ]
 
 
+def status(model, paths, shape=(1, *SIZE)):
+    return statuses(model, {"target": paths}, shape)["target"]
+
+
+def statuses(model, targets, shape):
+    return Replay(model, shape, targets, batch_size=2).statuses
+
+
 def constant(model, paths):
     torch.manual_seed(1)
     with zeroed(model, paths), torch.inference_mode():
@@ -65,23 +73,27 @@ def constant(model, paths):
 
 
 @pytest.mark.parametrize("kind", [Branches, Wild])
-@pytest.mark.parametrize(("paths", "status"), CASES)
-def test_status(kind, paths, status):
+@pytest.mark.parametrize(("paths", "expected"), CASES)
+def test_status(kind, paths, expected):
     torch.manual_seed(0)
     model = kind().eval()
-    assert Dependence(model, 1, SIZE).status(paths, 1) == status
-    assert constant(model, paths) == (status == "cut")
+    assert status(model, paths) == expected
+    assert constant(model, paths) == (expected == "cut")
 
 
 def test_a_network_that_cannot_be_traced_is_probed_with_a_warning(caplog):
-    Dependence(Branches().eval(), 1, SIZE)
+    status(Branches().eval(), ["stem"])
     assert "probing" not in caplog.text
-    Dependence(Wild().eval(), 1, SIZE)
+    status(Wild().eval(), ["stem"])
     assert "probing" in caplog.text
 
 
-def test_a_kernel_without_live_weights_has_no_effect():
-    assert Dependence(Branches().eval(), 1, SIZE).status(["stem"], 0) == "no_effect"
+def test_a_kernel_none_of_whose_taps_meets_data_has_no_effect():
+    layers = [nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 2, dilation=4, padding=2), nn.Conv2d(2, 2, 1)]
+    model = nn.Sequential(*layers).eval()
+    # Taps at -2 and 2 around the places of a map of two see nothing but padding.
+    assert status(model, ["1"], (1, 2, 2)) == "no_effect"
+    assert status(model, ["1"], (1, 5, 5)) == "cut"
 
 
 class Tied(nn.Module):
@@ -98,7 +110,7 @@ class Tied(nn.Module):
 
 
 def test_shared_weights_are_zeroed_together():
-    assert Dependence(Tied().eval(), 1, SIZE).status(["left"], 1) == "cut"
+    assert status(Tied().eval(), ["left"]) == "cut"
 
 
 class Functional(nn.Module):
@@ -110,40 +122,34 @@ class Functional(nn.Module):
         return nn.functional.conv2d(x, self.conv.weight)
 
 
-def test_a_kernel_used_as_a_plain_tensor_is_probed():
-    assert Dependence(Functional().eval(), 1, SIZE).status(["conv"], 1) == "cut"
+def test_a_kernel_used_as_a_plain_tensor_is_followed():
+    assert status(Functional().eval(), ["conv"]) == "cut"
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_of_the_registry_is_traced_not_probed(name, caplog):
-    Dependence(build(name, None, 3, 1, (64, 64)).eval(), 1, (64, 64))
+    Replay(build(name, None, 3, 1, (64, 64)).eval(), (1, 64, 64), {"baseline": []}, batch_size=2)
     assert "probing" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18-cifar"])
 def test_only_the_stem_cuts_a_resnet(name):
     model = build(name, None, 10, 3, (32, 32)).eval()
-    dependence = Dependence(model, 3, (32, 32))
     paths = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    assert {path for path in paths if dependence.status([path], 1) == "cut"} == {"conv1"}
-    assert "no_effect" not in {dependence.status([path], 1) for path in paths}
     unit = ["layer2.0.conv1", "layer2.0.downsample.0"]
-    assert dependence.status(unit, 1) == "cut"
+    found = statuses(model, {**{path: [path] for path in paths}, "unit": unit}, (3, 32, 32))
+    assert found == {**dict.fromkeys(paths, "ok"), "conv1": "cut", "unit": "cut"}
 
 
 def test_every_convolution_of_a_plain_network_cuts():
     layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
-    dependence = Dependence(model, 1, SIZE)
-    assert [dependence.status([path], 1) for path in ("0", "2")] == ["cut", "cut"]
+    assert [status(model, [path]) for path in ("0", "2")] == ["cut", "cut"]
 
 
 def test_a_pspnet_is_cut_by_stem_fusion_and_head():
     model = build("pspnet_resnet34", None, 2, 1, (64, 64)).eval()
-    dependence = Dependence(model, 1, (64, 64))
-    cut = {
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and dependence.status([path], 1) != "ok"
-    }
+    paths = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    found = statuses(model, {path: [path] for path in paths}, (1, 64, 64))
+    cut = {path for path in paths if found[path] != "ok"}
     assert cut == {"encoder.conv1", "decoder.conv.0", "segmentation_head.0"}

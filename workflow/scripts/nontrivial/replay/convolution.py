@@ -1,0 +1,316 @@
+"""How a convolution of fixed weights is computed: the fastest way that is exact for its map.
+
+``direct``: torch's own. ``dense``: a map of one output place is one matrix product over the
+places that its taps meet. ``pointwise``: one tap, a matrix product over channels.
+``filtered``: three by three taps by minimal filtering, where that is faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nontrivial.replay.graph import Filter, Operation
+from nontrivial.replay.minimal_filtering import Axis, axis
+
+# Of direct convolutions and matrix products on two EPYC cores (benchmarks/replay.py): products
+# per element moved that cost as much as moving it, and the share of the peak that a direct
+# convolution reaches on a map of at most two places a side.
+_PRODUCTS_PER_MOVE = 20.0
+_TINY_SHARE = 0.6
+_TINY = 2
+_KRONECKER = 16  # places up to which both axes are transformed in one product
+_CHUNK = 16 << 20  # bytes of factors that are made at a time
+
+_DIRECT = {
+    1: torch.nn.functional.conv1d,
+    2: torch.nn.functional.conv2d,
+    3: torch.nn.functional.conv3d,
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and in which numbers convolutions are computed."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+class Scratch:
+    """Memory for what a convolution needs in between, kept from one to the next."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return memory of that name; what it held is lost."""
+        count = int(np.prod(shape))
+        held = self._held.get(name)
+        if held is None or held.numel() < count or held.dtype != like.dtype:
+            held = self._held[name] = torch.empty(count, dtype=like.dtype, device=like.device)
+        return held[:count].view(shape)
+
+
+Convolution = Callable[[Tensor], Tensor]
+
+
+def prepare(
+    operation: Operation,
+    weight: Tensor,
+    bias: Tensor,
+    inputs: tuple[int, ...],
+    place: Place,
+    scratch: Scratch,
+) -> Convolution:
+    """Return a function from images (N, C, ...) to (N, C', ...).
+
+    Args:
+        operation: the convolution, which knows the shape that it puts out.
+        weight: folded, in the place's type, on its device.
+        bias: folded, (C',).
+        inputs: shape of one row that it reads, (C, ...).
+        place: where.
+        scratch: to work in.
+    """
+    numbers, outputs = operation.filter, operation.shape
+    if numbers.transposed:
+        return _as_called(operation, weight, bias)
+    if numbers.groups == 1 and len(inputs) == 3:
+        if outputs[1:] == (1, 1):
+            return _dense(weight, bias, inputs, numbers)
+        if _is_pointwise(weight, numbers) and _filters(outputs, outputs, 1, place):
+            return _pointwise(weight, bias, outputs, numbers)
+        dilation = _same_size(weight, numbers)
+        if dilation and _filters(inputs, outputs, dilation, place):
+            axes = axis(inputs[1], dilation), axis(inputs[2], dilation)
+            return _Filtered(weight, bias, *axes, scratch)
+    return _direct(weight, bias, inputs, outputs, numbers, place)
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return images, or weights of a convolution over them, with channels innermost in memory."""
+    if tensor.ndim != 4:
+        return tensor.contiguous()
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _as_called(operation: Operation, weight: Tensor, bias: Tensor) -> Convolution:
+    return lambda images: operation.function(images, weight, bias)
+
+
+def _direct(
+    weight: Tensor,
+    bias: Tensor,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    numbers: Filter,
+    place: Place,
+) -> Convolution:
+    weight, padding = _without_dead_sides(weight, inputs, outputs, numbers)
+    weight = channels_last(weight)
+    function = _DIRECT[len(numbers.stride)]
+    after = (numbers.stride, padding, numbers.dilation, numbers.groups)
+    return lambda images: function(channels_last(images), weight, bias, *after)
+
+
+def _without_dead_sides(
+    weight: Tensor, inputs: tuple[int, ...], outputs: tuple[int, ...], numbers: Filter
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Cut off the outer taps that only ever meet padding."""
+    padding = list(numbers.padding)
+    for side, (length, out) in enumerate(zip(inputs[1:], outputs[1:], strict=True)):
+        stride, dilation = numbers.stride[side], numbers.dilation[side]
+        taps = weight.shape[2 + side]
+        live = [
+            tap
+            for tap in range(taps)
+            if any(0 <= o * stride - padding[side] + tap * dilation < length for o in range(out))
+        ]
+        if not live or len(live) == taps:
+            continue
+        first, count = live[0], live[-1] - live[0] + 1
+        front = padding[side] - first * dilation
+        # The same padding stands behind, so it must lead to as many outputs.
+        if front >= 0 and (length + 2 * front - dilation * (count - 1) - 1) // stride + 1 == out:
+            weight = weight.narrow(2 + side, first, count)
+            padding[side] = front
+    return weight, tuple(padding)
+
+
+def _dense(weight: Tensor, bias: Tensor, inputs: tuple[int, ...], numbers: Filter) -> Convolution:
+    channels, height, width = inputs
+    whole = weight.new_zeros(weight.shape[0], channels, height, width)
+    for y in range(weight.shape[2]):
+        for x in range(weight.shape[3]):
+            row = y * numbers.dilation[0] - numbers.padding[0]
+            column = x * numbers.dilation[1] - numbers.padding[1]
+            if 0 <= row < height and 0 <= column < width:
+                whole[:, :, row, column] = weight[:, :, y, x]
+    # Channels innermost, as the convolution before leaves them.
+    matrix = whole.permute(2, 3, 1, 0).reshape(-1, whole.shape[0]).contiguous()
+
+    def convolve(images: Tensor) -> Tensor:
+        rows = images.permute(0, 2, 3, 1).reshape(images.shape[0], -1)
+        return torch.addmm(bias, rows, matrix)[:, :, None, None]
+
+    return convolve
+
+
+def _is_pointwise(weight: Tensor, numbers: Filter) -> bool:
+    return weight.shape[2:] == (1, 1) and not any(numbers.padding)
+
+
+def _pointwise(
+    weight: Tensor, bias: Tensor, outputs: tuple[int, ...], numbers: Filter
+) -> Convolution:
+    matrix = weight.flatten(1).t().contiguous()
+
+    def convolve(images: Tensor) -> Tensor:
+        places = images.permute(2, 3, 0, 1)[:: numbers.stride[0], :: numbers.stride[1]]
+        height, width, rows, channels = places.shape
+        out = torch.addmm(bias, places.reshape(-1, channels), matrix)
+        return out.view(height, width, rows, -1).permute(2, 3, 0, 1)
+
+    return convolve
+
+
+def _same_size(weight: Tensor, numbers: Filter) -> int | None:
+    """Return the dilation of three by three taps that keep the size of the map, or None."""
+    dilation = numbers.dilation[0]
+    same = (
+        weight.shape[2:] == (3, 3)
+        and numbers.stride == (1, 1)
+        and numbers.dilation == (dilation, dilation) == numbers.padding
+    )
+    return dilation if same else None
+
+
+def _filters(
+    inputs: tuple[int, ...], outputs: tuple[int, ...], dilation: int, place: Place
+) -> bool:
+    """Return whether minimal filtering is faster than torch's convolution, on two EPYC cores.
+
+    On a GPU torch's library chooses among such algorithms itself.
+    """
+    if place.device.type != "cpu":
+        return False
+    axes = [axis(length, dilation) for length in inputs[1:]]
+    if place.dtype != torch.float32 and not all(part.exact for part in axes):
+        return False
+    channels, height, width = inputs
+    products = axes[0].products * axes[1].products * channels * outputs[0]
+    half, whole = axes[0].products * width, axes[0].products * axes[1].products
+    moved = (channels + outputs[0]) * (height * width + half + whole)
+    direct = np.prod([_live_products(length, dilation) for length in inputs[1:]])
+    direct = direct * channels * outputs[0]
+    if max(height, width) <= _TINY * dilation:
+        direct /= _TINY_SHARE
+    return products + _PRODUCTS_PER_MOVE * moved < direct
+
+
+def _live_products(length: int, dilation: int) -> int:
+    """Return how often one of three taps meets data along an axis."""
+    return length + 2 * max(0, length - dilation)
+
+
+class _Filtered:
+    """Three by three taps by minimal filtering along both axes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, rows: Axis, columns: Axis, scratch: Scratch):
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(weight)
+
+        self._rows, self._columns = rows, columns
+        self._scratch = scratch
+        self._bias = bias
+        places = rows.output.shape[0] * columns.output.shape[0]
+        kernel = torch.einsum(
+            "ay,bx,oiyx->abio",
+            torch.from_numpy(rows.kernel).to(weight.device),
+            torch.from_numpy(columns.kernel).to(weight.device),
+            weight.double(),
+        )
+        self._kernel = kernel.to(weight.dtype).contiguous()
+        self._both = places <= _KRONECKER
+        if self._both:
+            # Tiles of both axes together, behind the kernel rows of both.
+            order = _kernel_rows_first(rows, columns)
+            self._data = tensor(np.kron(rows.data, columns.data)[order])
+            # One more product, always the bias.
+            self._output = tensor(
+                np.pad(
+                    np.kron(rows.output, columns.output)[:, order],
+                    ((0, 0), (0, 1)),
+                    constant_values=1,
+                )
+            )
+        else:
+            self._data = tensor(rows.data), tensor(columns.data)
+            self._output = tensor(rows.output), tensor(columns.output)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        places = images.permute(2, 3, 0, 1)
+        height, width, count, channels = places.shape
+        products = self._rows.products * self._columns.products
+        wide = max(channels, self._kernel.shape[-1])
+        chunk = max(1, _CHUNK // (products * wide * images.element_size()))
+        if count <= chunk:
+            return self._convolve(places.contiguous()).permute(2, 3, 0, 1)
+        chunk = -(-count // -(-count // chunk))  # equal ones
+        out = images.new_empty(height, width, count, self._kernel.shape[-1])
+        for first in range(0, count, chunk):
+            part = places[:, :, first : first + chunk].contiguous()
+            out[:, :, first : first + chunk] = self._convolve(part)
+        return out.permute(2, 3, 0, 1)
+
+    def _convolve(self, places: Tensor) -> Tensor:
+        return self._together(places) if self._both else self._one_by_one(places)
+
+    def _together(self, places: Tensor) -> Tensor:
+        height, width, count, channels = places.shape
+        out = self._kernel.shape[-1]
+        products = len(self._data)
+        kernel = self._kernel.flatten(0, 1)
+        factors = self._scratch.take("factors", (products, count * channels), places)
+        torch.mm(self._data, places.view(height * width, -1), out=factors)
+        found = self._scratch.take("products", (products + 1, count * out), places)
+        torch.bmm(
+            factors.view(len(kernel), -1, channels),
+            kernel,
+            out=found[:products].view(len(kernel), -1, out),
+        )
+        found[products].view(count, out).copy_(self._bias)
+        return torch.mm(self._output, found).view(height, width, count, out)
+
+    def _one_by_one(self, places: Tensor) -> Tensor:
+        height, width, count, channels = places.shape
+        out = self._kernel.shape[-1]
+        rows, columns = self._rows.products, self._columns.products
+        take = self._scratch.take
+        half = take("products", (rows, width * count * channels), places)
+        torch.mm(self._data[0], places.view(height, -1), out=half)
+        factors = take("factors", (rows, columns, count * channels), places)
+        torch.bmm(self._data[1].expand(rows, -1, -1), half.view(rows, width, -1), out=factors)
+        found = take("products", (rows, columns, count * out), places)
+        kernels = self._kernel.shape[1]
+        for row in range(rows):
+            torch.bmm(
+                factors[row].view(kernels, -1, channels),
+                self._kernel[row // self._rows.tiles],
+                out=found[row].view(kernels, -1, out),
+            )
+        half = take("factors", (rows, width, count * out), places)
+        torch.bmm(self._output[1].expand(rows, -1, -1), found, out=half)
+        result = torch.mm(self._output[0], half.view(rows, -1)).view(height, width, count, out)
+        return result.add_(self._bias)
+
+
+def _kernel_rows_first(rows: Axis, columns: Axis) -> np.ndarray:
+    """Return the order (row kernel, column kernel, row tile, column tile) of products."""
+    order = np.arange(rows.products * columns.products)
+    order = order.reshape(len(rows.kernel), rows.tiles, len(columns.kernel), columns.tiles)
+    return order.transpose(0, 2, 1, 3).ravel()

@@ -1,0 +1,93 @@
+"""What is left for a network whose operations cannot be listed: one full pass per target."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from nontrivial.network.convolutions import convolutions, stored_weight
+from nontrivial.network.zeroing import zeroed
+from nontrivial.replay.trace import random_images
+from nontrivial.replay.values import CUT, NO_EFFECT, OK
+
+PROBES = 8  # random images that tell the status of a target
+
+
+class FullPasses:
+    """Computes the outputs of all targets by a pass over the network for each.
+
+    A forward hook puts a zeroed kernel's bias in the place of what the convolution computed.
+    Kernels that the network also reads past their modules are set to zero instead.
+    """
+
+    def __init__(self, model: nn.Module, targets: Mapping[str, Collection[str]], context):
+        """Look for targets with equal kernels.
+
+        Args:
+            model: in evaluation mode.
+            targets: by name, module paths of the kernels that are zero.
+            context: in which passes run.
+        """
+        self._model = model
+        self._context = context
+        self._known = convolutions(model)
+        self._names: dict[frozenset[str], list[str]] = {}
+        for name, paths in targets.items():
+            self._names.setdefault(self._sharing(paths), []).append(name)
+
+    def run(self, images: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """Yield (targets, their output) for a batch, each target once."""
+        for paths, names in self._names.items():
+            with torch.inference_mode(), self._context():
+                output = self._output(paths, images)
+            yield tuple(names), output.float()
+
+    def statuses(self, sample_shape: tuple[int, ...]) -> dict[str, str]:
+        """Return the status of each target, as random images show it."""
+        images = random_images(self._model, PROBES, sample_shape)
+        statuses = {}
+        with torch.inference_mode():
+            # One by one: equal rows of a larger batch may differ in their last bits.
+            clean = [self._model(image[None]) for image in images]
+            for paths, names in self._names.items():
+                left = [self._output(paths, image[None]) for image in images]
+                if not paths:
+                    status = OK
+                elif all(map(torch.equal, clean, left)):
+                    status = NO_EFFECT
+                else:
+                    status = CUT if all(torch.equal(row, left[0]) for row in left) else OK
+                statuses.update(dict.fromkeys(names, status))
+        return statuses
+
+    def _sharing(self, paths: Collection[str]) -> frozenset[str]:
+        """Return the paths of all modules that use the named kernels."""
+        weights = {id(stored_weight(self._known[path])) for path in paths}
+        return frozenset(
+            path for path, module in self._known.items() if id(stored_weight(module)) in weights
+        )
+
+    def _output(self, paths: frozenset[str], images: Tensor) -> Tensor:
+        called: set[str] = set()
+        with ExitStack() as hooks:
+            for path in paths:
+                hook = self._known[path].register_forward_hook(_bias_alone(path, called))
+                hooks.callback(hook.remove)
+            output = self._model(images)
+        if called == paths:
+            return output
+        with zeroed(self._model, paths):
+            return self._model(images)
+
+
+def _bias_alone(path: str, called: set[str]):
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        called.add(path)
+        left = torch.zeros_like(output)
+        if module.bias is not None:
+            channels = output.ndim - len(module.kernel_size) - 1
+            left += module.bias.view(-1, *(1,) * (output.ndim - channels - 1))
+        return left
+
+    return hook
