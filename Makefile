@@ -27,6 +27,9 @@ report: $(INSTALLED)
 # DATA=folder adds the preparation of CIFAR-10 and hippocampus from there.
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/replay.py --network resnet34 --precision fp32 bf16 --rounds 3 --captum
+	$(BIN)/python benchmarks/replay.py --network resnet34-cifar pspnet_resnet34 --samples 32 \
+		--precision fp32 bf16 --rounds 3
 	$(BIN)/python benchmarks/quickstart.py
 	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
 

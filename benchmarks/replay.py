@@ -1,0 +1,627 @@
+"""Pair replay with the loop that everyone writes: all zeroing targets of a network, both ways.
+
+    python benchmarks/replay.py --network resnet34 --samples 500 --batch-size 250
+
+Prints JSON, and the same as a table to standard error. The targets are the workflow's: baseline,
+every layer, the blocks in reading first-unit, the shortcuts. The plain loop sets a target's
+kernels to zero, passes all samples through the network and restores, target by target. Both
+sides find the same normalized samples in memory and turn logits into classes; they take turns
+in one process, after a pass of each over everything in which their answers are compared. What
+replay needs once per network (tracing, folding) stands apart, as setup_seconds.
+
+The ratio is that of the plain loop in fp32, whatever replay's precision; beside replay in bf16
+stands the plain loop in bf16 (automatic mixed precision, channels last) with a ratio of its own.
+
+The floor is what the ratio would be if time were multiply-accumulates: those of the plain loop
+to those of replay, every tap counted, and with replay's live taps only (one that meets padding
+is a product with zero). The share of the matrix-product rate counts live taps on both sides;
+convolutions that multiply less (Winograd) can pass 1. Without --data, images and weights are
+random, the statistics of batch normalization calibrated: speed does not depend on values.
+
+Peak memory is that of a process which runs replay alone over the same samples: all of its
+resident set, libraries included, or what torch allocated on the GPU.
+
+With --captum: captum's LayerFeatureAblation of each layer's whole output, the nearest thing
+users have, attributing the logit of the class that the unchanged network predicts. It sets the
+output of a convolution to zero, not its kernel, so where a convolution has a bias, that goes
+too. It knows single layers, no sets of them: all three are timed on the layer targets alone.
+"""
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+from nontrivial import program
+from nontrivial.compute import device as devices
+from nontrivial.compute.batches import normalization
+from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.data.prepared import read_description
+from nontrivial.data.split_arrays import open_checked
+from nontrivial.errors import UserError
+from nontrivial.experiment.targets import SETS, enumerate_targets
+from nontrivial.network.kernels import read_table
+from nontrivial.network.networks import build
+from nontrivial.network.registry import NETWORKS
+from nontrivial.network.trained_network import load_trained
+from nontrivial.replay import Replay
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE = 2048  # of the square matrices whose product gives the machine's rate
+REPEATS = 10
+CALIBRATION = 4  # batches of random images, each of so many:
+CALIBRATION_BATCH = 16
+CAPTUM_SAMPLES = 64
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Defaults:
+    samples: int
+    batch_size: int
+    size: int
+    channels: int
+    classes: int
+
+
+DEFAULTS = {
+    "classification": Defaults(500, 250, 32, 3, 10),
+    "segmentation": Defaults(64, 64, 64, 1, 3),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network in evaluation mode, named sets of its kernels, and samples on its device."""
+
+    model: nn.Module
+    targets: dict[str, tuple[str, ...]]
+    images: Tensor  # (N, C, H, W) float32, normalized
+    batch_size: int
+
+    @property
+    def batches(self) -> tuple[Tensor, ...]:
+        return self.images.split(self.batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def layers(self, samples: int) -> "Case":
+        """Return the case of the layer targets alone, and of the first samples."""
+        targets = {name: paths for name, paths in self.targets.items() if name.startswith("layer-")}
+        return Case(self.model, targets, self.images[:samples], min(self.batch_size, samples))
+
+    def replay(self, precision: str) -> Replay:
+        shape = tuple(self.images.shape[1:])
+        return Replay(
+            self.model, shape, self.targets, batch_size=self.batch_size, precision=precision
+        )
+
+
+# The two sides, and captum.
+
+
+@contextmanager
+def zero(model: nn.Module, paths: Iterable[str]) -> Iterator[None]:
+    """Set kernels to zero for a while, without the checks of the workflow's own ``zeroed``."""
+    weights = [model.get_submodule(path).weight for path in paths]
+    before = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.zero_()
+    yield
+    for weight, saved in zip(weights, before, strict=True):
+        weight.copy_(saved)
+
+
+@torch.inference_mode()
+def plain_loop(case: Case, batches: Iterable[Tensor], precision: str) -> Iterator[tuple]:
+    """Yield (target, logits) for every target and batch."""
+    for name, paths in case.targets.items():
+        with zero(case.model, paths):
+            for images in batches:
+                with devices.arithmetic(case.device, precision):
+                    logits = case.model(images)
+                yield name, logits
+
+
+def replayed(replay: Replay, batches: Iterable[Tensor]) -> Iterator[tuple]:
+    """Yield (targets, logits) for every batch and output."""
+    for images in batches:
+        yield from replay(images)
+
+
+@torch.inference_mode()
+def take_classes(outputs: Iterable[tuple]) -> None:
+    for _, logits in outputs:
+        logits.argmax(dim=1)
+
+
+@torch.inference_mode()
+def ablate(case: Case, classes: Iterable[Tensor]) -> Iterator[tuple]:
+    """Yield (target, what its ablation takes from the logits) for every target and batch."""
+    # Only here: its import would count in the memory of replay.
+    from captum.attr import LayerFeatureAblation
+
+    def logit(images: Tensor, chosen: Tensor) -> Tensor:
+        of_chosen = case.model(images).gather(1, chosen[:, None])
+        return of_chosen.flatten(1).mean(dim=1)  # over the pixels, in segmentation
+
+    one_feature = torch.zeros(1, dtype=torch.int64, device=case.device)
+    for name, (path,) in case.targets.items():
+        ablation = LayerFeatureAblation(logit, case.model.get_submodule(path))
+        for images, chosen in zip(case.batches, classes, strict=True):
+            yield (
+                name,
+                ablation.attribute(
+                    images,
+                    layer_baselines=0,
+                    layer_mask=one_feature,
+                    additional_forward_args=(chosen,),
+                ),
+            )
+
+
+# Times.
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that the work takes, on the GPU too."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def take_turns(
+    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Return the seconds of each side in each round."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, work in sides.items():
+            taken[name].append(seconds(work, device))
+    return taken
+
+
+def ratios(of: list[float], to: list[float]) -> dict[str, float]:
+    """Return how many times longer one side took than the other, over the rounds."""
+    return spread([first / second for first, second in zip(of, to, strict=True)])
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    figures = {"median": median(values), "min": min(values), "max": max(values)}
+    return {name: rounded(value) for name, value in figures.items()}
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Return the multiply-accumulates per second of a product of large square matrices."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    first, second = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+    multiply = partial(torch.mm, first, second)
+    multiply()
+    return SIDE**3 / min(seconds(multiply, device) for _ in range(REPEATS))
+
+
+# What the sides put out.
+
+
+@dataclass
+class Difference:
+    """How the logits of one side differ from those of the plain loop in fp32.
+
+    Attributes:
+        answers: predicted classes that were compared: of samples, or of pixels.
+        changed: those that differ.
+        largest: of each batch and target, difference of two logits as a part of the largest logit.
+        margins: of changed answers, largest minus second largest logit in the plain loop.
+    """
+
+    answers: int = 0
+    changed: int = 0
+    largest: list[float] = field(default_factory=list)
+    margins: list[Tensor] = field(default_factory=list)
+
+    def add(self, plain: Tensor, other: Tensor) -> None:
+        scale = plain.abs().amax().clamp(min=torch.finfo(plain.dtype).tiny)
+        self.largest.append(float((other - plain).abs().amax() / scale))
+        differs = plain.argmax(dim=1) != other.argmax(dim=1)
+        self.answers += differs.numel()
+        self.changed += int(differs.sum())
+        two = plain.movedim(1, -1)[differs].topk(2).values
+        self.margins.append((two[:, 0] - two[:, 1]).cpu())
+
+    def figures(self) -> dict[str, object]:
+        margins = torch.cat(self.margins).tolist()
+        return {
+            "answers": self.answers,
+            "changed": self.changed,
+            "changed_per_million": rounded(self.changed / self.answers * 1e6),
+            "margins_of_changed": spread(margins) if margins else None,
+            "largest_relative_difference": rounded(float(np.max(self.largest))),
+        }
+
+
+Outputs = Callable[[Tensor], Iterable[tuple]]  # of a batch, each with the names it is for
+
+
+@torch.inference_mode()
+def compare(plain: Outputs, others: dict[str, Outputs], batches: Iterable[Tensor]) -> dict:
+    """Return the difference of each of the others from the plain loop."""
+    differences = {name: Difference() for name in others}
+    for images in batches:
+        expected = dict(plain(images))
+        for side, outputs in others.items():
+            missing = set(expected)
+            for names, logits in outputs(images):
+                for name in (names,) if isinstance(names, str) else names:
+                    differences[side].add(expected[name], logits.float())
+                    missing.remove(name)
+            if missing:
+                raise RuntimeError(f"{side} left out {', '.join(sorted(missing))}")
+    return differences
+
+
+# The cases.
+
+
+def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str, object]]:
+    """Return a network's case, and what it was made of."""
+    defaults = DEFAULTS[NETWORKS[name].task]
+    device = torch.device(arguments.device)
+    seed_everything(0)
+    count = arguments.samples or defaults.samples
+    if arguments.data:
+        description = read_description(arguments.data / "dataset.json")
+        classes, channels = len(description.classes), description.channels
+        size = description.size
+        stored, _ = open_checked(arguments.data, "test", description)
+        # From the whole split: neighbours are slices of one person.
+        rows = np.unique(np.linspace(0, len(stored) - 1, min(count, len(stored))).astype(int))
+        normalize = normalization(description.mean, description.std, torch.device("cpu"))
+        images = normalize(torch.from_numpy(stored[rows]))
+    else:
+        classes, channels = defaults.classes, defaults.channels
+        size = (arguments.size or defaults.size,) * 2
+        images = torch.randn(count, channels, *size)
+    if arguments.model:
+        settings = {"name": name, "factory": None}
+        model, _ = load_trained(settings, description, arguments.model)
+    else:
+        model = build(name, None, classes, channels, size)
+        calibrate(model, (channels, *size))
+        model.eval().requires_grad_(False)
+    kernels = read_table(ROOT / "resources" / "kernels" / NETWORKS[name].table)
+    targets = enumerate_targets(kernels, list(SETS), ["first-unit"], {}, "network")
+    case = Case(
+        model.to(device),
+        {target.name: target.kernels for target in targets},
+        images.to(device),
+        min(arguments.batch_size or defaults.batch_size, len(images)),
+    )
+    about = {
+        "network": name,
+        "weights": "trained" if arguments.model else "random",
+        "data": arguments.data.name if arguments.data else "random",
+        "samples": len(images),
+        "batch_size": case.batch_size,
+        "size": list(size),
+        "channels": channels,
+        "classes": classes,
+        "targets": len(targets),
+    }
+    return case, about
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Set the statistics of batch normalization to those of random images."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over the batches
+    model.train()
+    for _ in range(CALIBRATION):
+        model(torch.randn(CALIBRATION_BATCH, *shape))
+
+
+def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) -> dict[str, object]:
+    """Return the figures of replay in one precision and of the plain loops beside it."""
+    start = time.perf_counter()
+    replay = case.replay(precision)
+    synchronize(case.device)
+    setup = time.perf_counter() - start
+
+    def plain(batches: Iterable[Tensor]) -> Iterator[tuple]:
+        return plain_loop(case, batches, "fp32")
+
+    sides = {"plain_fp32": lambda: take_classes(plain(case.batches))}
+    others: dict[str, Outputs] = {}
+    if precision == "bf16":
+        last = torch.channels_last
+        model = copy.deepcopy(case.model).to(memory_format=last)
+        reduced = Case(model, case.targets, case.images.to(memory_format=last), case.batch_size)
+        sides["plain_bf16"] = lambda: take_classes(plain_loop(reduced, reduced.batches, "bf16"))
+        others["plain_bf16"] = lambda images: plain_loop(
+            reduced, [images.to(memory_format=last)], "bf16"
+        )
+    sides["replay"] = lambda: take_classes(replayed(replay, case.batches))
+    others["replay"] = replay
+    # It runs each side over everything, and so is their warm-up.
+    differences = compare(lambda images: plain([images]), others, case.batches)
+    taken = take_turns(sides, rounds, case.device)
+
+    cost = replay.cost
+    work = len(case.images) * len(case.targets)
+    shares = None
+    if cost:
+        useful = {name: cost.live_passes for name in sides}
+        useful["replay"] = cost.live_clean + cost.live_recomputed
+        shares = {
+            name: rounded(
+                products
+                * len(case.images)
+                / median(taken[name])
+                / rates["fp32" if name == "plain_fp32" else precision]
+            )
+            for name, products in useful.items()
+        }
+    return {
+        "precision": precision,
+        "method": replay.method,
+        "statuses": dict(Counter(replay.statuses.values())),
+        "rounds": rounds,
+        "ratio": {name: ratios(taken[name], taken["replay"]) for name in taken if name != "replay"},
+        "floor": floor(cost) if cost else None,
+        "seconds": {name: spread(values) for name, values in taken.items()},
+        "setup_seconds": rounded(setup),
+        "samples_targets_per_second": {
+            name: rounded(work / median(values)) for name, values in taken.items()
+        },
+        "multiply_accumulates_per_sample": asdict(cost) if cost else None,
+        "share_of_matrix_rate": shares,
+        "difference": {name: found.figures() for name, found in differences.items()},
+    }
+
+
+def floor(cost) -> dict[str, float]:
+    return {
+        "every_tap": rounded(cost.passes / (cost.clean + cost.recomputed)),
+        "live_taps": rounded(cost.passes / (cost.live_clean + cost.live_recomputed)),
+    }
+
+
+def measure_captum(case: Case, rounds: int) -> dict[str, object]:
+    """Return the figures of captum, of replay and of the plain loop, in fp32."""
+    with torch.inference_mode():
+        classes = [case.model(images).argmax(dim=1) for images in case.batches]
+    replay = case.replay("fp32")
+
+    def run_captum() -> None:
+        for _ in ablate(case, classes):
+            pass
+
+    sides = {
+        "captum": run_captum,
+        "plain_fp32": lambda: take_classes(plain_loop(case, case.batches, "fp32")),
+        "replay": lambda: take_classes(replayed(replay, case.batches)),
+    }
+    take_turns(sides, 1, case.device)  # warm-up
+    taken = take_turns(sides, rounds, case.device)
+    return {
+        "version": version("captum"),
+        "samples": len(case.images),
+        "layer_targets": len(case.targets),
+        "rounds": rounds,
+        "ratio": {
+            "captum_to_replay": ratios(taken["captum"], taken["replay"]),
+            "captum_to_plain": ratios(taken["captum"], taken["plain_fp32"]),
+            "plain_to_replay": ratios(taken["plain_fp32"], taken["replay"]),
+        },
+        "seconds": {name: spread(values) for name, values in taken.items()},
+    }
+
+
+# Peak memory.
+
+
+def run_alone(case: Case, precision: str) -> int | None:
+    """Run replay once over all samples and return the peak memory of this process, in MiB."""
+    take_classes(replayed(case.replay(precision), case.batches))
+    if case.device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(case.device) / MIB)
+    return peak_resident()
+
+
+def peak_resident() -> int | None:
+    """Return the high-water mark of this process's resident set in MiB; None where not Linux.
+
+    That of getrusage would do elsewhere, but on Linux it starts from that of the process
+    which started this one.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / MIB)
+    return None
+
+
+def memory_of_child(name: str, precision: str, arguments: argparse.Namespace) -> dict:
+    """Return what another process took: its libraries when it starts, and its peak."""
+    command = [sys.executable, __file__, "--replay-only", "--network", name]
+    command += ["--precision", precision]
+    for option in ("samples", "batch_size", "device", "threads", "size", "data", "model"):
+        value = getattr(arguments, option)
+        if value is not None:
+            command += [f"--{option.replace('_', '-')}", str(value)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+# The program.
+
+
+def table(figures: dict) -> str:
+    """Return one case as lines for people."""
+    about = (
+        f"{figures['network']}, replay in {figures['precision']}: {figures['samples']} samples"
+        f" ({figures['data']}) of {figures['size'][0]} x {figures['size'][1]} in batches of"
+        f" {figures['batch_size']}, {figures['targets']} targets, {figures['rounds']} rounds"
+    )
+    lines = [about, row("", "seconds", "ratio to replay", "samples x targets/s", "of matrix rate")]
+    shares = figures["share_of_matrix_rate"] or {}
+    for name, times in figures["seconds"].items():
+        ratio = figures["ratio"].get(name)
+        lines.append(
+            row(
+                name.replace("_", " "),
+                shown(times),
+                shown(ratio) if ratio else "",
+                f"{figures['samples_targets_per_second'][name]:,.0f}",
+                f"{shares[name]:.2f}" if name in shares else "",
+            )
+        )
+    for name, found in figures["difference"].items():
+        margins = found["margins_of_changed"]
+        lines.append(
+            f"  {name.replace('_', ' ')}: {found['changed']} of {found['answers']:,} answers"
+            f" changed ({found['changed_per_million']:g} in a million"
+            + (f"; margins {shown(margins)}" if margins else "")
+            + f"), logits differ by {found['largest_relative_difference']:.1e} of their scale"
+        )
+    memory = figures["memory_mib"]
+    lines.append(
+        f"  setup {figures['setup_seconds']:.2f} s; peak memory {memory['peak']} MiB"
+        + (f" (libraries alone: {memory['libraries']} MiB)" if memory["libraries"] else "")
+    )
+    if bound := figures["floor"]:
+        lines.append(
+            f"  floor {bound['every_tap']:.2f}, {bound['live_taps']:.2f} with live taps only"
+        )
+    if captum := figures.get("captum"):
+        lines.append(
+            f"  captum {captum['version']}, {captum['layer_targets']} layer targets alone,"
+            f" {captum['samples']} samples: {shown(captum['ratio']['captum_to_replay'])} times"
+            f" replay, {shown(captum['ratio']['captum_to_plain'])} times the plain loop"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def row(*cells: str) -> str:
+    return "  " + "".join(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+WIDTHS = (12, 28, 24, 22, 14)
+
+
+def shown(figures: dict[str, float]) -> str:
+    return f"{figures['median']:.3g} ({figures['min']:.3g} to {figures['max']:.3g})"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--network", nargs="+", choices=NETWORKS, required=True, help="-cifar is the CIFAR stem"
+    )
+    made.add_argument("--samples", type=int, help="default 500; 64 in segmentation")
+    made.add_argument("--batch-size", type=int, help="default 250; 64 in segmentation")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument(
+        "--precision", nargs="+", choices=devices.PRECISIONS, default=["fp32"], help="of replay"
+    )
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--threads", type=int, help="of the CPU's operations; default torch's choice")
+    made.add_argument("--size", type=int, help="of random images; default 32, 64 in segmentation")
+    made.add_argument("--data", type=Path, help="folder of prepared data: take its test split")
+    made.add_argument("--model", type=Path, help="trained weights (safetensors); needs --data")
+    made.add_argument(
+        "--captum",
+        type=int,
+        nargs="?",
+        const=CAPTUM_SAMPLES,
+        metavar="SAMPLES",
+        help=f"also time captum in fp32, with so many samples (default {CAPTUM_SAMPLES})",
+    )
+    made.add_argument("--output", type=Path, help="write the JSON here instead of printing it")
+    made.add_argument(
+        "--replay-only",
+        action="store_true",
+        help="run replay alone, once, and print its peak memory: so the program calls itself",
+    )
+    return made
+
+
+def main(arguments: argparse.Namespace) -> None:
+    if arguments.model and not arguments.data:
+        raise UserError("--model: give the data that it was trained on, with --data")
+    if arguments.data and arguments.size:
+        raise UserError("--size is that of random images: prepared data have their own")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here")
+    fix_arithmetic(arguments.threads)
+    if arguments.replay_only:
+        (name,), (precision,) = arguments.network, arguments.precision
+        libraries = peak_resident() if arguments.device == "cpu" else None
+        case, _ = make_case(name, arguments)
+        print(json.dumps({"libraries": libraries, "peak": run_alone(case, precision)}))
+        return
+    device = torch.device(arguments.device)
+    rates = {
+        precision: matrix_rate(device, precision) for precision in {"fp32", *arguments.precision}
+    }
+    cases = []
+    for name in arguments.network:
+        case, about = make_case(name, arguments)
+        for precision in arguments.precision:
+            figures = about | measure(case, precision, arguments.rounds, rates)
+            figures["memory_mib"] = memory_of_child(name, precision, arguments)
+            if arguments.captum and precision == "fp32":
+                figures["captum"] = measure_captum(case.layers(arguments.captum), arguments.rounds)
+            print(table(figures), file=sys.stderr, flush=True)
+            cases.append(figures)
+    report = {
+        "date": date.today().isoformat(),
+        "device": devices.describe(device),
+        "threads": torch.get_num_threads(),
+        "versions": devices.versions(),
+        "matrix_gmac_per_second": {name: rounded(rate / 1e9) for name, rate in rates.items()},
+        "cases": cases,
+    }
+    text = json.dumps(report, indent=2)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    program.run(parser(), main)
