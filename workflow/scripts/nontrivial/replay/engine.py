@@ -13,8 +13,9 @@ from nontrivial.replay.convolution import Place
 from nontrivial.replay.cost import Cost, count
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
+from nontrivial.replay.lowering import UntraceableError
 from nontrivial.replay.program import Program
-from nontrivial.replay.trace import UntraceableError, trace
+from nontrivial.replay.trace import trace
 from nontrivial.replay.values import OK, number
 
 log = logging.getLogger("nontrivial")

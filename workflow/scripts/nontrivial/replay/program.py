@@ -295,12 +295,13 @@ class Program:
     def _together(self, index: int, batch_size: int, stack_bytes: int) -> int:
         """Return how many targets' values of an operation are computed together."""
         operation = self._graph.operations[index]
-        if self._reference or operation.shape is None:
+        if self._reference or operation.kind in (Kind.IMAGES, Kind.WHOLE):
             return 1
-        if operation.kind in (Kind.IMAGES, Kind.WHOLE):
-            return 1
-        read = [self._graph.operations[i].row_bytes for i in operation.inputs]
-        largest = max([operation.row_bytes, *read]) * batch_size
+        read = [self._graph.operations[i] for i in operation.inputs]
+        rows = [operation, *(one for one in read if one.kind is not Kind.PARAMETER)]
+        if any(one.shape is None for one in rows):
+            return 1  # not one tensor that another could stand behind
+        largest = max(one.row_bytes for one in rows) * batch_size
         # A power of two, so that the groups of one operation fit into those of the next.
         return 1 << max(0, (stack_bytes // largest).bit_length() - 1)
 
