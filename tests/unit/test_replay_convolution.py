@@ -19,6 +19,27 @@ FLOAT32 = Place(CPU, torch.float32)
 TOLERANCE = 1e-5  # of the largest result, in float32
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_dilation_of_a_single_tap():
+    """Refuse what torch 2.14 may answer by reading past its memory.
+
+    With channels innermost, strides and a kernel of one tap along an axis of dilation, it
+    ends the whole process, now and then. In the order of the plain loop it does not.
+    """
+
+    def guarded(function):
+        def call(images, weight, bias, stride, padding, dilation, groups):
+            for taps, rate in zip(weight.shape[2:], dilation, strict=True):
+                assert taps > 1 or rate == 1, (tuple(weight.shape), stride, dilation)
+            return function(images, weight, bias, stride, padding, dilation, groups)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways, "_DIRECT", {n: guarded(f) for n, f in ways._DIRECT.items()})
+        yield
+
+
 # Minimal filtering
 
 
@@ -83,8 +104,12 @@ def prepared(module, images, place=FLOAT32, scratch=None):
 def layouts(images):
     """Return the images in every order in memory that replay makes."""
     every = [images, images.contiguous(memory_format=torch.channels_last)]
-    every.append(images.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1))
-    return [*every, torch.cat([images, images])[len(images) :]]
+    every.append(torch.cat([images, images])[len(images) :])
+    if images.shape[1] > 1:
+        # Of one channel of stride 1 torch 2.14 gives unwritten memory back, unpadded and with
+        # unequal strides; its plain loop does, too.
+        every.append(images.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1))
+    return every
 
 
 def difference(found, expected):
@@ -259,6 +284,21 @@ def test_a_transposed_convolution_is_called_as_it_is(monkeypatch):
 
 
 # Dead sides
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"kernel_size": 1, "stride": 2, "dilation": 2}, (9, 9)),
+        ({"kernel_size": (7, 1), "stride": 2, "padding": 3, "dilation": (1, 2)}, (12, 5)),
+        ({"kernel_size": 3, "stride": 2, "padding": 4, "dilation": 4}, (4, 4)),
+        ({"kernel_size": 3, "padding": 4, "dilation": 4}, (4, 4)),
+    ],
+)
+def test_a_single_tap_has_no_dilation(options, size, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(ways, "_filters", lambda *_: False)
+    compare(nn.Conv2d(4, 6, **options), torch.randn(2, 4, *size))
 
 
 def taps_computed(module, size, monkeypatch):
