@@ -13,6 +13,7 @@ from nontrivial.replay.convolution import Place
 from nontrivial.replay.cost import Cost, count
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
+from nontrivial.replay.graph import Memory, memory
 from nontrivial.replay.lowering import UntraceableError
 from nontrivial.replay.program import Program
 from nontrivial.replay.trace import trace
@@ -54,8 +55,8 @@ class Replay:
         """Trace the network and plan the computation.
 
         Args:
-            model: in evaluation mode, on its device. Its weights are read now; what is
-                changed in it later does not count.
+            model: in evaluation mode, on its device. It must stay as it is while it is
+                replayed.
             sample_shape: of one sample, (C, H, W).
             targets: by name, module paths of the convolutions whose kernels are zero.
             batch_size: the largest number of samples in a batch; memory follows it.
@@ -120,8 +121,8 @@ class Replay:
     def __call__(self, images: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
         """Yield the outputs for a batch: (names of targets that share it, output).
 
-        Every target comes once, in no promised order. An output is yours until the next one
-        is asked for.
+        Every target comes once, in no promised order. Outputs are to read, not to write on:
+        several may lie in the same memory.
 
         Args:
             images: (N, C, H, W) float32, normalized, on the network's device.
@@ -129,6 +130,6 @@ class Replay:
         return self._run(images)
 
 
-def _index(parameters: dict[int, int], weight: Tensor) -> int | None:
+def _index(parameters: dict[Memory, int], weight: Tensor) -> int | None:
     """Return a weight's operation; None if nothing reads it."""
-    return parameters.get(id(weight))
+    return parameters.get(memory(weight))

@@ -20,7 +20,7 @@ def fold(graph: Graph) -> Graph:
         if operation.kind is not Kind.NORMALIZATION:
             continue
         (read,) = operation.inputs
-        convolution = operations[read]
+        convolution = graph.operations[read]  # bare: of two in a row only the first is folded
         alone = users[read] == [index] and read != graph.output
         if convolution.kind is Kind.CONVOLUTION and alone:
             operations[index] = replace(convolution, normalization=operation.normalization)

@@ -1,13 +1,13 @@
 """What is left for a network whose operations cannot be listed: one full pass per target."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from nontrivial.network.convolutions import convolutions, stored_weight
 from nontrivial.network.zeroing import zeroed
+from nontrivial.replay.graph import memory
 from nontrivial.replay.trace import random_images
 from nontrivial.replay.values import CUT, NO_EFFECT, OK
 
@@ -17,8 +17,8 @@ PROBES = 8  # random images that tell the status of a target
 class FullPasses:
     """Computes the outputs of all targets by a pass over the network for each.
 
-    A forward hook puts a zeroed kernel's bias in the place of what the convolution computed.
-    Kernels that the network also reads past their modules are set to zero instead.
+    Kernels are set to zero and put back, because a hook on a convolution would miss what else
+    the network does with its kernel.
     """
 
     def __init__(self, model: nn.Module, targets: Mapping[str, Collection[str]], context):
@@ -63,31 +63,14 @@ class FullPasses:
 
     def _sharing(self, paths: Collection[str]) -> frozenset[str]:
         """Return the paths of all modules that use the named kernels."""
-        weights = {id(stored_weight(self._known[path])) for path in paths}
+        weights = {memory(stored_weight(self._known[path])) for path in paths}
+        stored = {path: stored_weight(module) for path, module in self._known.items()}
         return frozenset(
-            path for path, module in self._known.items() if id(stored_weight(module)) in weights
+            path
+            for path, weight in stored.items()
+            if weight is not None and memory(weight) in weights
         )
 
     def _output(self, paths: frozenset[str], images: Tensor) -> Tensor:
-        called: set[str] = set()
-        with ExitStack() as hooks:
-            for path in paths:
-                hook = self._known[path].register_forward_hook(_bias_alone(path, called))
-                hooks.callback(hook.remove)
-            output = self._model(images)
-        if called == paths:
-            return output
         with zeroed(self._model, paths):
             return self._model(images)
-
-
-def _bias_alone(path: str, called: set[str]):
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        called.add(path)
-        left = torch.zeros_like(output)
-        if module.bias is not None:
-            channels = output.ndim - len(module.kernel_size) - 1
-            left += module.bias.view(-1, *(1,) * (output.ndim - channels - 1))
-        return left
-
-    return hook

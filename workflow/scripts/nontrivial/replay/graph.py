@@ -138,6 +138,14 @@ class Operation:
         )
 
 
+Memory = tuple[int, torch.Size, tuple[int, ...], torch.dtype]
+
+
+def memory(tensor: Tensor) -> Memory:
+    """Return where a tensor lies and how: two that agree hold the same values for ever."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
 @dataclass(eq=False)
 class Graph:
     """Operations in the order in which they ran.
@@ -145,13 +153,14 @@ class Graph:
     Attributes:
         operations: each reads earlier ones only.
         output: index of the operation whose result is the network's.
-        parameters: the index of each parameter's operation, by the parameter's identity.
+        parameters: the index of each parameter's operation, by :func:`memory`, so that tied
+            parameters are one.
         traced_with: ``torch.fx`` or ``torch.export``.
     """
 
     operations: list[Operation]
     output: int
-    parameters: dict[int, int]
+    parameters: dict[Memory, int]
     traced_with: str
 
     def users(self) -> list[list[int]]:

@@ -36,6 +36,7 @@ from nontrivial.replay.graph import (
     Operation,
     Ref,
     leaves,
+    memory,
 )
 from nontrivial.replay.rowwise import call_is_rowwise, module_is_rowwise, name_of
 
@@ -80,8 +81,8 @@ class Lowering:
         self._images = batches
         self._graph = Graph([], -1, {}, name)
         self._meant: dict[fx.Node, Any] = {}  # Ref of an operation, or a number
-        self._kept: list[Tensor] = []  # so that identities in graph.parameters stay unique
-        self._weights = {id(stored_weight(module)) for module in convolutions(model).values()}
+        weights = (stored_weight(module) for module in convolutions(model).values())
+        self._weights = {memory(weight) for weight in weights if weight is not None}
 
     def run(self) -> Graph:
         """Return the operations.
@@ -133,12 +134,11 @@ class Lowering:
             probe.values[node] = value
 
     def _parameter(self, tensor: Tensor) -> Ref:
-        found = self._graph.parameters.get(id(tensor))
+        found = self._graph.parameters.get(memory(tensor))
         if found is None:
             operation = Operation("parameter", Kind.PARAMETER, lambda: tensor)
             self._graph.operations.append(operation)
-            found = self._graph.parameters[id(tensor)] = len(self._graph.operations) - 1
-            self._kept.append(tensor)
+            found = self._graph.parameters[memory(tensor)] = len(self._graph.operations) - 1
         return Ref(found)
 
     def _add(self, node: fx.Node, operation: Operation) -> Ref:
@@ -214,7 +214,7 @@ class Lowering:
                 for leaf in leaves(value)
             ):
                 continue
-            if isinstance(value, Tensor) and _same_place(value, changed):
+            if isinstance(value, Tensor) and memory(value) == memory(changed):
                 self._meant[earlier] = self._meant[node]
             elif any(self._place[user] > self._place[node] for user in earlier.users):
                 raise UntraceableError(f"{node.name} changes part of a tensor that is read later")
@@ -257,7 +257,7 @@ class Lowering:
             raise UntraceableError(f"{node.target} has hooks")
         if isinstance(module, _ConvNd) and stored_weight(module) is not None:
             return self._convolution_module(node, module, args, kwargs)
-        if any(id(parameter) in self._weights for parameter in module.parameters()):
+        if any(memory(parameter) in self._weights for parameter in module.parameters()):
             raise UntraceableError(f"{node.target} uses a kernel in a way of its own")
         if isinstance(module, nn.ReLU):
             return Operation(node.name, Kind.RELU, torch.relu, args)
@@ -281,19 +281,16 @@ class Lowering:
         if len(args) != 1 or kwargs:
             raise UntraceableError(f"{node.target} is called with more than one tensor")
         images, padding = args[0], module.padding
-        sides = len(module.kernel_size)
+        if module.padding_mode != "zeros":
+            amounts = tuple(module._reversed_padding_repeated_twice)
+            images = self._padded(node, images, amounts, module.padding_mode)
+            padding = "valid"
+        sides = tuple(module.kernel_size)
+        images, padding = self._padding(node, images, padding, sides, tuple(module.dilation))
         transposed = isinstance(module, _ConvTransposeNd)
-        if padding == "valid":
-            padding = (0,) * sides
-        elif module.padding_mode != "zeros" or padding == "same":
-            amounts = module._reversed_padding_repeated_twice
-            padding = tuple(reversed(amounts[::2]))
-            if module.padding_mode != "zeros" or amounts[::2] != amounts[1::2]:
-                # No zeros, or not as many behind as in front: an operation of its own.
-                images, padding = self._padded(node, module, images), (0,) * sides
         numbers = Filter(
             stride=tuple(module.stride),
-            padding=tuple(padding),
+            padding=padding,
             dilation=tuple(module.dilation),
             groups=module.groups,
             output_padding=tuple(module.output_padding) if transposed else None,
@@ -301,30 +298,44 @@ class Lowering:
         bias = None if module.bias is None else self._parameter(module.bias)
         return self._convolution(node, images, self._parameter(module.weight), bias, numbers)
 
-    def _padded(self, node: fx.Node, module: _ConvNd, images: Any) -> Ref:
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        padding = pad(tuple(module._reversed_padding_repeated_twice), mode)
-        given = self._probes[_LOOKED_AT].values[node.args[0]]
-        shape = tuple(padding(given).shape[1:])
-        self._graph.operations.append(
-            Operation(
-                node.name,
-                Kind.ROWWISE,
-                padding,
-                (images,),
-                shape=shape,
-                element_size=given.element_size(),
-            )
-        )
+    def _padding(
+        self,
+        node: fx.Node,
+        images: Any,
+        padding: Any,
+        sides: tuple[int, ...],
+        dilation: tuple[int, ...],
+    ) -> tuple[Any, tuple[int, ...]]:
+        """Return (images, padding in numbers) of a convolution, padded before where need be."""
+        if padding == "valid":
+            return images, (0,) * len(sides)
+        if padding != "same":
+            return images, tuple(padding)
+        total = [step * (side - 1) for step, side in zip(dilation, sides, strict=True)]
+        if any(amount % 2 for amount in total):
+            # One more behind than in front, as torch does it.
+            more = [part for amount in reversed(total) for part in (0, amount % 2)]
+            images = self._padded(node, images, tuple(more), "constant")
+        return images, tuple(amount // 2 for amount in total)
+
+    def _padded(self, node: fx.Node, images: Any, amounts: tuple[int, ...], mode: str) -> Ref:
+        padding = pad(amounts, mode)
+        operation = Operation(node.name, Kind.ROWWISE, padding, (images,))
+        if not self._rows(node.args[0]):
+            operation.kind = Kind.WHOLE
+        else:
+            given = self._probes[_LOOKED_AT].values[node.args[0]]
+            operation.shape = tuple(padding(given).shape[1:])
+            operation.element_size = given.element_size()
+        self._graph.operations.append(operation)
         return Ref(len(self._graph.operations) - 1)
 
     def _convolution(
         self, node: fx.Node, images: Any, weight: Ref, bias: Ref | None, numbers: Filter
     ) -> Operation:
-        function = convolve(numbers)
-        return Operation(
-            node.name, Kind.CONVOLUTION, function, (images, weight, bias), filter=numbers
-        )
+        kind = Kind.CONVOLUTION if self._rows(node) and self._rows(node.args[0]) else Kind.WHOLE
+        args = (images, weight, bias)
+        return Operation(node.name, kind, convolve(numbers), args, filter=numbers)
 
     def _listed(
         self, node: fx.Node, target: Callable | str, args: tuple, kwargs: dict
@@ -376,23 +387,29 @@ class Lowering:
             return None
         if bias is not None and not (isinstance(bias, Ref) and self._kind(bias) is Kind.PARAMETER):
             return None
-        if isinstance(given.get("padding"), str) or not self._rows(node.args[0]):
-            return None
-        sides = int(name.rstrip("d")[-1])
+        kernel = self._graph.operations[weight.index].function().shape[2:]
 
         def numbers(key: str, default: int) -> tuple[int, ...]:
             value = given.get(key, default)
             values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-            return values * sides if len(values) == 1 else values
+            return values * len(kernel) if len(values) == 1 else values
 
+        padding = given.get("padding", 0)
+        images, padding = self._padding(
+            node,
+            given["input"],
+            padding if isinstance(padding, str) else numbers("padding", 0),
+            tuple(kernel),
+            numbers("dilation", 1),
+        )
         filter_ = Filter(
             stride=numbers("stride", 1),
-            padding=numbers("padding", 0),
+            padding=padding,
             dilation=numbers("dilation", 1),
             groups=given.get("groups", 1),
             output_padding=numbers("output_padding", 0) if transposed else None,
         )
-        return self._convolution(node, given["input"], weight, bias, filter_)
+        return self._convolution(node, images, weight, bias, filter_)
 
     def _functional_normalization(
         self, node: fx.Node, target: Callable, given: tuple, named: dict, args: tuple
@@ -443,14 +460,6 @@ def _has_rows(values: list[Any]) -> bool:
         ):
             return False
     return True
-
-
-def _same_place(first: Tensor, second: Tensor) -> bool:
-    return (
-        first.data_ptr() == second.data_ptr()
-        and first.shape == second.shape
-        and first.stride() == second.stride()
-    )
 
 
 def _alike(tensors: tuple) -> bool:

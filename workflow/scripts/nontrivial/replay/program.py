@@ -404,8 +404,8 @@ class Program:
     def _compute(self, index: int) -> Callable[[dict[int, Any], int], Any]:
         operation = self._graph.operations[index]
         if operation.kind is Kind.CONVOLUTION and not self._reference:
-            convolve, read = self._convolution(index), operation.inputs[0]
-            return lambda operands, rows: convolve(operands[read])
+            convolve, read, dtype = self._convolution(index), operation.inputs[0], self._place.dtype
+            return lambda operands, rows: convolve(operands[read].to(dtype))
         if operation.kind is Kind.WHOLE and not self._reference:
             # It may look at the order in memory, which replay changes.
             return lambda operands, rows: operation.call(

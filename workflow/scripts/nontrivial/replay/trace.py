@@ -5,16 +5,19 @@ operations are run as replay will run them, and must give what the network gives
 """
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from nontrivial.errors import UserError
+from nontrivial.network.zeroing import same_bits
 from nontrivial.replay.graph import Graph, Kind
 from nontrivial.replay.lowering import BATCHES, Lowering, UntraceableError
 
-_CHECKED = 3  # images on which the operations must give the network's output
+_CHECKED = (3, 1)  # images in a batch for which the operations must give the network's output
 _SEED = 0
 _TOLERANCE = 1e-3  # of the largest value: rows by themselves may differ in their last bits
 
@@ -31,18 +34,20 @@ def trace(model: nn.Module, sample_shape: tuple[int, ...]) -> Graph:
         UserError: the forward pass changes the network's own parameters or buffers.
     """
     reasons = []
-    for name, list_nodes in (("torch.fx", _symbolic), ("torch.export", _exported)):
-        try:
-            with torch.no_grad():
+    with _unchanged(model), torch.no_grad():
+        expected = {rows: model(random_images(model, rows, sample_shape)) for rows in _CHECKED}
+        for name, list_nodes in (("torch.fx", _symbolic), ("torch.export", _exported)):
+            try:
                 graph = _lower(model, list_nodes(model, sample_shape), sample_shape, name)
-                _check(graph, model, sample_shape)
-            return graph
-        except (torch.OutOfMemoryError, UserError):
-            raise
-        except Exception as error:
-            # Tracing runs the user's forward with stand-ins for tensors: it may raise anything.
-            message = str(error).strip() or type(error).__name__
-            reasons.append(f"{name}: {message.splitlines()[0]}")
+                for rows, output in expected.items():
+                    _check(graph, random_images(model, rows, sample_shape), output)
+                return graph
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                # Tracing runs the user's forward with stand-ins for tensors: it may raise anything.
+                message = str(error).strip() or type(error).__name__
+                reasons.append(f"{name}: {message.splitlines()[0]}")
     raise UntraceableError("; ".join(reasons))
 
 
@@ -73,32 +78,49 @@ def _lower(
     model: nn.Module, nodes: list[fx.Node], sample_shape: tuple[int, ...], name: str
 ) -> Graph:
     batches = [random_images(model, rows, sample_shape) for rows in BATCHES]
-    lowering = Lowering(model, nodes, batches, name)
-    state = {tensor: tensor._version for tensor in (*model.parameters(), *model.buffers())}
-    saved = [(tensor, tensor.clone()) for tensor in model.buffers()]
+    return Lowering(model, nodes, batches, name).run()
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Put back what the block changes in the network, and refuse it.
+
+    Raises:
+        UserError: a parameter or buffer is not what it was.
+    """
+    stores = [store for m in model.modules() for store in (m._parameters, m._buffers)]
+    held = [
+        (store, name, tensor, tensor.detach().clone())
+        for store in stores
+        for name, tensor in store.items()
+        if tensor is not None
+    ]
     try:
-        return lowering.run()
+        yield
     finally:
-        if any(tensor._version != version for tensor, version in state.items()):
-            for tensor, before in saved:
-                tensor.copy_(before)
+        changed = False
+        for store, name, tensor, before in held:
+            if store.get(name) is not tensor or not same_bits(tensor, before):
+                changed = True
+                with torch.no_grad():
+                    tensor.copy_(before)
+                store[name] = tensor
+        if changed:
             raise UserError(
                 "the network's forward pass changes its own parameters or buffers in evaluation"
                 " mode, so no two passes are comparable; correct its factory"
             )
 
 
-def _check(graph: Graph, model: nn.Module, sample_shape: tuple[int, ...]) -> None:
-    """Refuse operations that do not give the network's own output.
+def _check(graph: Graph, images: Tensor, expected: Any) -> None:
+    """Refuse operations that do not give the network's own output, bit by bit on the CPU.
 
     What the tables call row by row is run on one row alone, too.
     """
-    images = random_images(model, _CHECKED, sample_shape)
     values: dict[int, Any] = {}
     for index, operation in enumerate(graph.operations):
-        values[index] = (
-            images if operation.kind is Kind.IMAGES else operation.call(values, _CHECKED)
-        )
+        is_given = operation.kind is Kind.IMAGES
+        values[index] = images if is_given else operation.call(values, len(images))
         if operation.kind not in (Kind.IMAGES, Kind.PARAMETER, Kind.WHOLE):
             alone = {
                 read: values[read]
@@ -106,12 +128,12 @@ def _check(graph: Graph, model: nn.Module, sample_shape: tuple[int, ...]) -> Non
                 else _one_row(values[read])
                 for read in operation.inputs
             }
-            if not _close(operation.call(alone, 1), _one_row(values[index])):
+            if not _close(operation.call(alone, 1), _one_row(values[index]), _TOLERANCE):
                 raise UntraceableError(f"{operation.name} does not treat every sample by itself")
-    expected = model(images)
     if not isinstance(expected, Tensor):
         raise UntraceableError(f"the output is {type(expected).__name__}, not one tensor")
-    if not _close(values[graph.output], expected):
+    tolerance = 0.0 if images.device.type == "cpu" else _TOLERANCE
+    if not _close(values[graph.output], expected, tolerance):
         raise UntraceableError("the traced operations do not give the network's output")
 
 
@@ -119,7 +141,7 @@ def _one_row(value: Any) -> Any:
     return value[:1] if isinstance(value, Tensor) else type(value)(_one_row(v) for v in value)
 
 
-def _close(found: Any, expected: Any) -> bool:
+def _close(found: Any, expected: Any, tolerance: float) -> bool:
     if isinstance(expected, Tensor):
         if found.shape != expected.shape or found.dtype != expected.dtype:
             return False
@@ -127,5 +149,5 @@ def _close(found: Any, expected: Any) -> bool:
             return True
         finite = expected[expected.isfinite()]
         scale = finite.abs().max().item() if finite.numel() else 0.0
-        return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * scale, equal_nan=True)
-    return all(map(_close, found, expected))
+        return torch.allclose(found, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
+    return all(_close(a, b, tolerance) for a, b in zip(found, expected, strict=True))

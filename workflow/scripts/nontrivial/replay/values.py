@@ -118,6 +118,8 @@ def number(graph: Graph, targets: Mapping[str, Collection[int]], shortcuts: bool
             # Only its bias matters.
             return intern(Value(index, reads[2:], True, False, Span.SINGLE))
         varies = operation.kind is Kind.IMAGES or any(values[read].varies for read in reads)
+        if operation.filter is not None and values[reads[1]].zeroed:
+            varies = False  # whatever its rows are
         spans = {values[read].span for read in reads}
         return intern(Value(index, reads, False, varies, _span(operation, spans, shortcuts)))
 
