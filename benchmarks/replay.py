@@ -13,7 +13,7 @@ The ratio is that of the plain loop in fp32, whatever replay's precision; beside
 stands the plain loop in bf16 (automatic mixed precision, channels last) with a ratio of its own.
 
 The floor is what the ratio would be if time were multiply-accumulates: those of the plain loop
-to those of replay, every tap counted, and with replay's live taps only (one that meets padding
+to those of replay, every tap counted, and live taps only, on both sides (one that meets padding
 is a product with zero). The share of the matrix-product rate counts live taps on both sides;
 convolutions that multiply less (Winograd) can pass 1. Without --data, images and weights are
 random, the statistics of batch normalization calibrated: speed does not depend on values.
@@ -376,6 +376,9 @@ def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) ->
     others["replay"] = replay
     # It runs each side over everything, and so is their warm-up.
     differences = compare(lambda images: plain([images]), others, case.batches)
+    difference = {name: found.figures() for name, found in differences.items()}
+    if not rounds:
+        return {"precision": precision, "method": replay.method, "difference": difference}
     taken = take_turns(sides, rounds, case.device)
 
     cost = replay.cost
@@ -407,14 +410,14 @@ def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) ->
         },
         "multiply_accumulates_per_sample": asdict(cost) if cost else None,
         "share_of_matrix_rate": shares,
-        "difference": {name: found.figures() for name, found in differences.items()},
+        "difference": difference,
     }
 
 
 def floor(cost) -> dict[str, float]:
     return {
         "every_tap": rounded(cost.passes / (cost.clean + cost.recomputed)),
-        "live_taps": rounded(cost.passes / (cost.live_clean + cost.live_recomputed)),
+        "live_taps": rounded(cost.live_passes / (cost.live_clean + cost.live_recomputed)),
     }
 
 
@@ -493,8 +496,11 @@ def table(figures: dict) -> str:
     about = (
         f"{figures['network']}, replay in {figures['precision']}: {figures['samples']} samples"
         f" ({figures['data']}) of {figures['size'][0]} x {figures['size'][1]} in batches of"
-        f" {figures['batch_size']}, {figures['targets']} targets, {figures['rounds']} rounds"
+        f" {figures['batch_size']}, {figures['targets']} targets"
     )
+    if "seconds" not in figures:
+        return "\n".join([about, *difference_lines(figures)]) + "\n"
+    about += f", {figures['rounds']} rounds"
     lines = [about, row("", "seconds", "ratio to replay", "samples x targets/s", "of matrix rate")]
     shares = figures["share_of_matrix_rate"] or {}
     for name, times in figures["seconds"].items():
@@ -508,14 +514,7 @@ def table(figures: dict) -> str:
                 f"{shares[name]:.2f}" if name in shares else "",
             )
         )
-    for name, found in figures["difference"].items():
-        margins = found["margins_of_changed"]
-        lines.append(
-            f"  {name.replace('_', ' ')}: {found['changed']} of {found['answers']:,} answers"
-            f" changed ({found['changed_per_million']:g} in a million"
-            + (f"; margins {shown(margins)}" if margins else "")
-            + f"), logits differ by {found['largest_relative_difference']:.1e} of their scale"
-        )
+    lines += difference_lines(figures)
     memory = figures["memory_mib"]
     lines.append(
         f"  setup {figures['setup_seconds']:.2f} s; peak memory {memory['peak']} MiB"
@@ -532,6 +531,19 @@ def table(figures: dict) -> str:
             f" replay, {shown(captum['ratio']['captum_to_plain'])} times the plain loop"
         )
     return "\n".join(lines) + "\n"
+
+
+def difference_lines(figures: dict) -> list[str]:
+    lines = []
+    for name, found in figures["difference"].items():
+        margins = found["margins_of_changed"]
+        lines.append(
+            f"  {name.replace('_', ' ')}: {found['changed']} of {found['answers']:,} answers"
+            f" changed ({found['changed_per_million']:g} in a million"
+            + (f"; margins {shown(margins)}" if margins else "")
+            + f"), logits differ by {found['largest_relative_difference']:.1e} of their scale"
+        )
+    return lines
 
 
 def row(*cells: str) -> str:
@@ -558,7 +570,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--precision", nargs="+", choices=devices.PRECISIONS, default=["fp32"], help="of replay"
     )
-    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--rounds", type=int, default=5, help="0: compare answers, time nothing")
     made.add_argument("--threads", type=int, help="of the CPU's operations; default torch's choice")
     made.add_argument("--size", type=int, help="of random images; default 32, 64 in segmentation")
     made.add_argument("--data", type=Path, help="folder of prepared data: take its test split")
@@ -603,8 +615,9 @@ def main(arguments: argparse.Namespace) -> None:
         case, about = make_case(name, arguments)
         for precision in arguments.precision:
             figures = about | measure(case, precision, arguments.rounds, rates)
-            figures["memory_mib"] = memory_of_child(name, precision, arguments)
-            if arguments.captum and precision == "fp32":
+            if arguments.rounds:
+                figures["memory_mib"] = memory_of_child(name, precision, arguments)
+            if arguments.rounds and arguments.captum and precision == "fp32":
                 figures["captum"] = measure_captum(case.layers(arguments.captum), arguments.rounds)
             print(table(figures), file=sys.stderr, flush=True)
             cases.append(figures)
