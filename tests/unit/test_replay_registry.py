@@ -85,7 +85,7 @@ def test_every_target_of_resnet34():
 
 @pytest.mark.parametrize(
     ("name", "step", "count"),
-    [("resnet34-cifar", 8, 3), ("resnet50", 6, 8), ("pspnet_resnet34", 16, 3)],
+    [("resnet34-cifar", 12, 2), ("resnet50", 9, 6), ("pspnet_resnet34", 25, 2)],
 )
 def test_targets_of_every_role_and_block(name, step, count):
     replay = compare(name, some(name, step), digits(count, shape_of(name)), count)
@@ -96,7 +96,7 @@ def test_targets_of_every_role_and_block(name, step, count):
     assert "no_effect" not in replay.statuses.values()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet18-cifar", "resnet101", "resnet101-cifar"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet18-cifar", "resnet101"])
 def test_the_other_networks_are_traced_and_planned(name):
     model = build(name, None, 10, 3, (32, 32)).eval()
     replay = Replay(model, (3, 32, 32), workflow_targets(name), batch_size=8)
@@ -104,8 +104,8 @@ def test_the_other_networks_are_traced_and_planned(name):
     assert replay.cost.clean + replay.cost.recomputed < replay.cost.passes
 
 
-@pytest.mark.parametrize("name", ["resnet34", "pspnet_resnet34"])
-def test_bfloat16_is_as_near_to_float32_as_automatic_mixed_precision(name):
+def test_bfloat16_is_as_near_to_float32_as_automatic_mixed_precision():
+    name = "resnet34"
     model, targets = calibrated(name), some(name, 20)
     images = digits(4, shape_of(name))
     exact = plain_loop(model, targets, images, 4)
