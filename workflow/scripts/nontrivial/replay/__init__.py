@@ -5,8 +5,8 @@
         ...
 
 ``trace`` lists a network's operations (``graph``), ``folding`` merges normalizations into
-convolutions, ``values`` finds what targets share, ``program`` orders and groups what is
-left, ``convolution`` computes it, ``cost`` counts it.
+convolutions, ``values`` finds what targets share, ``schedule`` orders and groups what is left,
+``program`` computes it, ``convolution`` knows the fastest ways, ``cost`` counts.
 """
 
 from nontrivial.replay.engine import Replay

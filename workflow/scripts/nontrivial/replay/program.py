@@ -1,4 +1,4 @@
-"""The order in which values are computed, what is computed together, and when it is freed."""
+"""Computes the outputs of all targets, batch by batch, and frees what is no longer needed."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,13 +11,12 @@ from torch import Tensor
 from nontrivial.replay.convolution import Place, Scratch, channels_last, prepare
 from nontrivial.replay.folding import weight_and_bias
 from nontrivial.replay.graph import ELEMENTWISE, Graph, Kind, Operation
+from nontrivial.replay.schedule import Group, Schedule
 from nontrivial.replay.values import Span, Value, Values
 
 # Kinds whose results are new memory, which nothing else looks into.
 _NEW = frozenset({Kind.CONVOLUTION, Kind.ADD, Kind.RELU})
 _IN_PLACE: dict[Kind, Callable] = {Kind.RELU: torch.relu_, Kind.ADD: Tensor.add_}
-
-Group = tuple[int, int]  # operation, number: values of one operation that are computed together
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class Program:
         ]
         self._steps: list[_Step] = []
         self._images: Group | None = None
-        self._plan(values, needed, batch_size, stack_bytes)
+        self._plan(values, Schedule(graph, values, batch_size, stack_bytes, not reference))
         self._fixed = {}  # the steps hold what they need
 
     @contextlib.contextmanager
@@ -220,129 +219,35 @@ class Program:
             )
         return self._convolutions[index]
 
-    def _plan(self, values: Values, needed: set[int], batch_size: int, stack_bytes: int) -> None:
-        order = self._target_order(values)
-        places = self._places(values, order)
-        group_of, members = self._group(places, batch_size, stack_bytes)
-        readers: dict[Group, set[Group]] = {group: set() for group in members}
-        for group, numbers in members.items():
-            for number in numbers:
-                for read in self._values[number].inputs:
-                    if read in group_of:
-                        readers[group_of[read]].add(group)
+    def _plan(self, values: Values, schedule: Schedule) -> None:
         by_output = _by_output(values)
-        scheduled: set[Group] = set()
-        for name in order:
-            output = values.outputs[name]
-            if output in group_of:
-                for group in self._depth_first(group_of[output], members, group_of, scheduled):
-                    if self._graph.operations[group[0]].kind is Kind.IMAGES:
-                        self._images = group
-                        continue
-                    step = self._step(group, members, group_of, readers, by_output)
-                    step.outputs = [
-                        (by_output[number], place)
-                        for place, number in enumerate(members[group])
-                        if number in by_output
-                    ]
-                    self._steps.append(step)
-        self._free(readers)
-
-    def _target_order(self, values: Values) -> list[str]:
-        """Return the targets in the order of the first operation that they change.
-
-        So the clean values on which a target rests are not needed for much longer.
-        """
-        clean = values.clean_ones()
-
-        def first_change(name: str) -> int:
-            reached: set[int] = set()
-            waiting = [values.outputs[name]]
-            while waiting:
-                number = waiting.pop()
-                if number not in reached and number not in clean:
-                    reached.add(number)
-                    waiting.extend(self._values[number].inputs)
-            changed = (self._values[number].operation for number in reached)
-            return min(changed, default=len(self._graph.operations))
-
-        return sorted(values.outputs, key=first_change)
-
-    def _places(self, values: Values, order: list[str]) -> dict[int, int]:
-        """Return for each value of full batches the first target in order that needs it."""
-        places: dict[int, int] = {}
-        for place, name in enumerate(order):
-            waiting = [values.outputs[name]]
-            while waiting:
-                number = waiting.pop()
-                if number not in places and self._values[number].span is Span.FULL:
-                    places[number] = place
-                    waiting.extend(self._values[number].inputs)
-        return places
-
-    def _group(
-        self, places: dict[int, int], batch_size: int, stack_bytes: int
-    ) -> tuple[dict[int, Group], dict[Group, list[int]]]:
-        group_of: dict[int, Group] = {}
-        members: dict[Group, list[int]] = {}
-        for number, place in sorted(places.items(), key=lambda item: (item[1], item[0])):
-            operation = self._values[number].operation
-            together = self._together(operation, batch_size, stack_bytes)
-            group = group_of[number] = (operation, place // together)
-            members.setdefault(group, []).append(number)
-        return group_of, members
-
-    def _together(self, index: int, batch_size: int, stack_bytes: int) -> int:
-        """Return how many targets' values of an operation are computed together."""
-        operation = self._graph.operations[index]
-        if self._reference or operation.kind in (Kind.IMAGES, Kind.WHOLE):
-            return 1
-        read = [self._graph.operations[i] for i in operation.inputs]
-        rows = [operation, *(one for one in read if one.kind is not Kind.PARAMETER)]
-        if any(one.shape is None for one in rows):
-            return 1  # not one tensor that another could stand behind
-        largest = max(one.row_bytes for one in rows) * batch_size
-        # A power of two, so that the groups of one operation fit into those of the next.
-        return 1 << max(0, (stack_bytes // largest).bit_length() - 1)
-
-    def _depth_first(
-        self,
-        last: Group,
-        members: dict[Group, list[int]],
-        group_of: dict[int, Group],
-        scheduled: set[Group],
-    ) -> Iterator[Group]:
-        """Yield the groups that one rests on, each after what it reads, and at last it."""
-        waiting = [(last, False)]
-        while waiting:
-            group, opened = waiting.pop()
-            if group in scheduled:
+        for group, numbers in schedule.members.items():
+            if self._graph.operations[group[0]].kind is Kind.IMAGES:
+                self._images = group
                 continue
-            if opened:
-                scheduled.add(group)
-                yield group
-                continue
-            waiting.append((group, True))
-            read = [
-                group_of[source]
-                for number in members[group]
-                for source in self._values[number].inputs
-                if source in group_of
+            step = self._step(group, schedule, by_output)
+            step.outputs = [
+                (by_output[number], place)
+                for place, number in enumerate(numbers)
+                if number in by_output
             ]
-            waiting.extend((source, False) for source in reversed(read))
+            self._steps.append(step)
+        place = {step.group: number for number, step in enumerate(self._steps)}
+        for group, reading in schedule.readers.items():
+            last = max((place[reader] for reader in reading), default=place.get(group))
+            if last is not None:
+                self._steps[last].frees.append(group)
 
     def _step(
         self,
         group: Group,
-        members: dict[Group, list[int]],
-        group_of: dict[int, Group],
-        readers: dict[Group, set[Group]],
+        schedule: Schedule,
         by_output: dict[int, tuple[str, ...]],
     ) -> _Step:
         operation = self._graph.operations[group[0]]
         runs = [
-            self._run(operation, numbers, members, group_of)
-            for numbers in self._alike(operation, members[group], group_of)
+            self._run(operation, numbers, schedule)
+            for numbers in self._alike(schedule.members[group], schedule.group_of)
         ]
         step = _Step(
             group=group,
@@ -351,12 +256,10 @@ class Program:
             broadcast=operation.kind in ELEMENTWISE,
         )
         if not self._reference and operation.kind in _IN_PLACE and len(runs) == 1:
-            step.in_place = self._in_place(operation, runs[0], group, members, readers, by_output)
+            step.in_place = self._in_place(operation, runs[0], group, schedule, by_output)
         return step
 
-    def _alike(
-        self, operation: Operation, numbers: list[int], group_of: dict[int, Group]
-    ) -> list[list[int]]:
+    def _alike(self, numbers: list[int], group_of: dict[int, Group]) -> list[list[int]]:
         """Split a group into runs in which every operand is full, or the same fixed value."""
         runs: list[list[int]] = []
         last = None
@@ -374,29 +277,28 @@ class Program:
         self,
         operation: Operation,
         numbers: list[int],
-        members: dict[Group, list[int]],
-        group_of: dict[int, Group],
+        schedule: Schedule,
     ) -> _Run:
         rows: dict[int, list[_Rows]] = {}
         single: dict[int, Any] = {}
         batchless: dict[int, Any] = {}
         for slot, read in enumerate(operation.inputs):
             sources = [self._values[number].inputs[slot] for number in numbers]
-            if sources[0] not in group_of:
+            if sources[0] not in schedule.group_of:
                 value = self._values[sources[0]]
                 held = self._fixed[sources[0]]
                 (single if value.span is Span.SINGLE else batchless)[read] = held
                 continue
             parts: list[tuple[Group, int, int]] = []
             for source in sources:
-                held_in = group_of[source]
-                place = members[held_in].index(source)
+                held_in = schedule.group_of[source]
+                place = schedule.members[held_in].index(source)
                 if parts and parts[-1][0] == held_in and sum(parts[-1][1:]) == place:
                     parts[-1] = (held_in, parts[-1][1], parts[-1][2] + 1)
                 else:
                     parts.append((held_in, place, 1))
             rows[read] = [
-                _Rows(held_in, first, count, count == len(members[held_in]))
+                _Rows(held_in, first, count, count == len(schedule.members[held_in]))
                 for held_in, first, count in parts
             ]
         return _Run(len(numbers), rows, single, batchless)
@@ -418,8 +320,7 @@ class Program:
         operation: Operation,
         run: _Run,
         group: Group,
-        members: dict[Group, list[int]],
-        readers: dict[Group, set[Group]],
+        schedule: Schedule,
         by_output: dict[int, tuple[str, ...]],
     ) -> Callable[[dict[int, Any]], Tensor] | None:
         """Return the operation as one that writes over an operand that only it reads, if any."""
@@ -430,8 +331,8 @@ class Program:
                 and parts[0].whole
                 and operation.inputs.count(read) == 1
                 and producer in _NEW
-                and readers[parts[0].group] == {group}
-                and not any(number in by_output for number in members[parts[0].group])
+                and schedule.readers[parts[0].group] == {group}
+                and not any(number in by_output for number in schedule.members[parts[0].group])
             )
             if not alone:
                 continue
@@ -441,13 +342,6 @@ class Program:
                 operands[read], *(operands[other] for other in others)
             )
         return None
-
-    def _free(self, readers: dict[Group, set[Group]]) -> None:
-        place = {step.group: number for number, step in enumerate(self._steps)}
-        for group, reading in readers.items():
-            last = max((place[reader] for reader in reading), default=place.get(group))
-            if last is not None:
-                self._steps[last].frees.append(group)
 
 
 def _by_output(values: Values) -> dict[int, tuple[str, ...]]:
