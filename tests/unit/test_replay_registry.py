@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from replay_networks import TOLERANCE, close, digits, plain_loop, replayed
+import torchvision
+from replay_networks import TOLERANCE, check, close, digits, plain_loop, replayed, scrambled
 from torch import nn
 
 from nontrivial.experiment.targets import enumerate_targets
@@ -123,3 +124,26 @@ def test_bfloat16_is_as_near_to_float32_as_automatic_mixed_precision():
     reference = Replay(model, shape_of(name), targets, reference=True, **options)
     for target, output in replayed(reference, images, 4).items():
         assert torch.equal(output, mixed[target]), target
+
+
+def torchvisions(name):
+    return lambda: torchvision.models.get_model(name, weights=None, num_classes=5)
+
+
+def unet():
+    import segmentation_models_pytorch
+
+    return segmentation_models_pytorch.Unet("resnet18", encoder_weights=None, classes=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [torchvisions("shufflenet_v2_x0_5"), torchvisions("mobilenet_v3_small"), unet],
+    ids=["shufflenet", "mobilenet", "unet"],
+)
+def test_networks_of_others(make):
+    torch.manual_seed(0)
+    model = scrambled(make(), 0)
+    paths = list(convolutions(model))
+    targets = {"baseline": [], **{path: [path] for path in paths[::12]}, "two": paths[5::20]}
+    assert check(model, digits(3, (3, 64, 64)), targets).method == "torch.fx"
