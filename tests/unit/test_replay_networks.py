@@ -332,6 +332,8 @@ def test_forward_pass_with_all_targets_together_and_batches_of_one(name):
         ("kernel read past its module and by it", {"a": "cut", "b": "cut"}),
         ("a convolution as string", {"a": "cut", "b": "cut"}),
         ("rows joined and cut", {"a": "cut", "b": "ok"}),
+        ("frames of a video", {"a": "cut", "b": "cut", "c": "no_effect"}),
+        ("frames of a video, zeroed in between", {"a": "cut", "b": "ok"}),
     ],
 )
 def test_status_follows_from_the_graph(name, statuses):
