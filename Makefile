@@ -24,7 +24,8 @@ report: $(INSTALLED)
 	$(BIN)/snakemake --configfile $(CONFIG) $(ARGS) --report $(RESULTS)/report.html
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
 
-# DATA=folder adds the preparation of CIFAR-10 and hippocampus from there.
+# DATA=folder adds the preparation of CIFAR-10 and hippocampus from there, and the jobs of a
+# network through Snakemake.
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/replay.py --network resnet34 --precision fp32 bf16 --rounds 3 --captum
@@ -32,6 +33,7 @@ benchmark: $(INSTALLED)
 		--precision fp32 bf16 --rounds 3
 	$(BIN)/python benchmarks/quickstart.py
 	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir $(DATA))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
