@@ -75,14 +75,15 @@ def predict_examples(
         classes=len(description.classes),
         normalize=normalization(description.mean, description.std, device, memory_format),
     )
-    replay = Replay(
-        model,
-        (description.channels, *description.size),
-        {target.name: target.kernels for target in targets},
-        batch_size=len(rows),
-        precision=settings["precision"],
-    )
-    predicted = _classes(replay, images[rows], question, device)
+    with devices.out_of_memory_explained(len(rows)):
+        replay = Replay(
+            model,
+            (description.channels, *description.size),
+            {target.name: target.kernels for target in targets},
+            batch_size=len(rows),
+            precision=settings["precision"],
+        )
+        predicted = _classes(replay, images[rows], question, device)
 
     records = []
     for target in targets:

@@ -113,7 +113,7 @@ def predict_targets(
             )
 
     replay = replayed(precision)
-    predicted = predict(replay, list(replay.statuses), question, samples, batch_size)
+    predicted = predict(replay, question, samples, batch_size)
     report = _report(replay, len(images), time.perf_counter() - started, device)
     if precision != "fp32":
         report["against_fp32"] = count_flips(

@@ -35,8 +35,22 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
     if precision not in PRECISIONS:
         raise UserError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
     if precision == "fp32":
-        return nullcontext()
+        return _without_tf32() if device.type == "cuda" else nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let fp32 be fp32: torch's own choice for convolutions on a GPU is TF32."""
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for switch, allowed in zip(switches, before, strict=True):
+            switch.allow_tf32 = allowed
 
 
 @contextmanager
@@ -70,8 +84,13 @@ def peak_memory(device: torch.device) -> int:
     """Return the most bytes that this process has held: of a GPU's memory, or of the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # Not ru_maxrss, which starts from the peak of the process that started this one.
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,17 +38,12 @@ class Question:
 
 @torch.inference_mode()
 def predict(
-    replay: Replay,
-    targets: Collection[str],
-    question: Question,
-    samples: Samples,
-    batch_size: int,
+    replay: Replay, question: Question, samples: Samples, batch_size: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what every sample got, in stored order, by target.
 
     Args:
         replay: of the targets, on the device.
-        targets: their names.
         question: what the network is asked.
         samples: images and labels, near the device.
         batch_size: samples in a batch; the last one may have fewer.
@@ -65,7 +60,7 @@ def predict(
     answer = answers.classification if question.task == "classification" else answers.segmentation
     parts: dict[tuple[str, ...], list[answers.Columns]] = {}
     finite, known = [], []  # looked at after the pass: a look makes a GPU wait
-    progress = _Progress(len(samples), len(targets))
+    progress = _Progress(len(samples), len(replay.statuses))
     with out_of_memory_explained(batch_size):
         for images, labels in streamed(samples, batch_size):
             known.append((labels < question.classes).all())
@@ -111,10 +106,9 @@ def outputs(
     if question.task == "segmentation":
         wanted += tuple(images.shape[2:])
     for names, logits in replay(question.normalize(images)):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if found != wanted:
+        if tuple(logits.shape) != wanted:
             raise UserError(
-                f"the network returns {found} for {question.task}, not {wanted};"
+                f"the network returns {tuple(logits.shape)} for {question.task}, not {wanted};"
                 " correct its factory"
             )
         yield names, logits

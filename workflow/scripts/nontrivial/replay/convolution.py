@@ -79,8 +79,9 @@ def prepare(
     if numbers.transposed:
         return _as_called(operation, weight, bias)
     if numbers.groups == 1 and len(inputs) == 3:
-        if outputs[1:] == (1, 1):
+        if outputs[1:] == (1, 1) and _is_met(weight, inputs, numbers):
             return _dense(weight, bias, inputs, numbers)
+        # Where its neighbours are filtered their places lie outermost, and so may its own.
         if _is_pointwise(weight, numbers) and _filters(outputs, outputs, 1, place):
             return _pointwise(weight, bias, outputs, numbers)
         dilation = _same_size(weight, numbers)
@@ -112,7 +113,13 @@ def _direct(
     weight, padding = _without_dead_sides(weight, inputs, outputs, numbers)
     weight = channels_last(weight)
     function = _DIRECT[len(numbers.stride)]
-    after = (numbers.stride, padding, numbers.dilation, numbers.groups)
+    # Of a tap alone the dilation means nothing, but with channels innermost and strides
+    # torch 2.14 then reads past its memory.
+    dilation = tuple(
+        1 if taps == 1 else step
+        for taps, step in zip(weight.shape[2:], numbers.dilation, strict=True)
+    )
+    after = (numbers.stride, padding, dilation, numbers.groups)
     return lambda images: function(channels_last(images), weight, bias, *after)
 
 
@@ -142,21 +149,36 @@ def _without_dead_sides(
 
 def _dense(weight: Tensor, bias: Tensor, inputs: tuple[int, ...], numbers: Filter) -> Convolution:
     channels, height, width = inputs
-    whole = weight.new_zeros(weight.shape[0], channels, height, width)
+    met, taps = [], []
     for y in range(weight.shape[2]):
         for x in range(weight.shape[3]):
             row = y * numbers.dilation[0] - numbers.padding[0]
             column = x * numbers.dilation[1] - numbers.padding[1]
             if 0 <= row < height and 0 <= column < width:
-                whole[:, :, row, column] = weight[:, :, y, x]
+                met.append(row * width + column)
+                taps.append(weight[:, :, y, x])
     # Channels innermost, as the convolution before leaves them.
-    matrix = whole.permute(2, 3, 1, 0).reshape(-1, whole.shape[0]).contiguous()
+    matrix = torch.stack(taps).permute(0, 2, 1).reshape(-1, weight.shape[0]).contiguous()
+    everywhere = met == list(range(height * width))
+    chosen = torch.tensor(met, device=weight.device)
 
     def convolve(images: Tensor) -> Tensor:
-        rows = images.permute(0, 2, 3, 1).reshape(images.shape[0], -1)
-        return torch.addmm(bias, rows, matrix)[:, :, None, None]
+        places = images.permute(0, 2, 3, 1).reshape(len(images), -1, channels)
+        if not everywhere:
+            places = places.index_select(1, chosen)
+        return torch.addmm(bias, places.flatten(1), matrix)[:, :, None, None]
 
     return convolve
+
+
+def _is_met(weight: Tensor, inputs: tuple[int, ...], numbers: Filter) -> bool:
+    """Return whether some tap of a map of one output place meets data."""
+    return all(
+        any(0 <= tap * step - before < length for tap in range(taps))
+        for taps, step, before, length in zip(
+            weight.shape[2:], numbers.dilation, numbers.padding, inputs[1:], strict=True
+        )
+    )
 
 
 def _is_pointwise(weight: Tensor, numbers: Filter) -> bool:

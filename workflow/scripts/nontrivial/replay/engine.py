@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from nontrivial.compute.device import arithmetic
+from nontrivial.errors import UserError
 from nontrivial.network.zeroing import kernel_weights
 from nontrivial.replay.convolution import Place
 from nontrivial.replay.cost import Cost, count
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
-from nontrivial.replay.graph import Memory, memory
+from nontrivial.replay.graph import Graph, memory, overlap
 from nontrivial.replay.lowering import UntraceableError
 from nontrivial.replay.program import Program
 from nontrivial.replay.trace import trace
@@ -21,9 +22,9 @@ from nontrivial.replay.values import OK, number
 
 log = logging.getLogger("nontrivial")
 
-# Of a result that holds several targets: what the caches of a processor hold, and what keeps
-# a GPU busy.
-STACK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# Of a result that holds several targets: what the caches of a processor hold. Not measured on
+# a GPU, where more may be faster.
+STACK_BYTES = 4 << 20
 
 
 class Replay:
@@ -64,14 +65,17 @@ class Replay:
             reference: whether to compute exactly what a pass over the network with these
                 batches computes: no folded normalization, no row that stands for all, no
                 targets together, no tap left out. On the CPU it is equal bit by bit.
-            stack_bytes: size of a result that holds several targets; None for the device's.
+            stack_bytes: size of a result that holds several targets; None for the default.
 
         Raises:
             UserError: a path is no convolution, its weight is computed from others, the
-                precision is unknown, or the forward pass changes the network's own state.
+                precision is unknown, the network is in training mode, returns something else
+                than one tensor, or changes its own state in its forward pass.
         """
         device = next(model.parameters()).device
         arithmetic(device, precision)  # refuses an unknown precision
+        if model.training:
+            raise UserError("the network is in training mode; call its eval() first")
         weights = {name: kernel_weights(model, paths) for name, paths in targets.items()}
 
         def context() -> contextlib.AbstractContextManager:
@@ -81,7 +85,7 @@ class Replay:
             with torch.inference_mode(False):
                 graph = trace(model, sample_shape)
                 zeroed = {
-                    name: {_index(graph.parameters, weight) for weight in chosen.values()} - {None}
+                    name: {_index(graph, *item) for item in chosen.items()} - {None}
                     for name, chosen in weights.items()
                 }
         except UntraceableError as error:
@@ -104,9 +108,9 @@ class Replay:
             name: values.status(name) if chosen else OK for name, chosen in weights.items()
         }
         self.method = graph.traced_with
-        self.cost = count(folded, values)
         if reference:
             folded, values = graph, number(graph, zeroed, shortcuts=False)
+        self.cost = count(folded, values)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._run = Program(
             folded,
@@ -114,7 +118,7 @@ class Replay:
             Place(device, dtype),
             context,
             batch_size,
-            STACK_BYTES[device.type] if stack_bytes is None else stack_bytes,
+            STACK_BYTES if stack_bytes is None else stack_bytes,
             reference,
         ).run
 
@@ -130,6 +134,9 @@ class Replay:
         return self._run(images)
 
 
-def _index(parameters: dict[Memory, int], weight: Tensor) -> int | None:
+def _index(graph: Graph, path: str, weight: Tensor) -> int | None:
     """Return a weight's operation; None if nothing reads it."""
-    return parameters.get(memory(weight))
+    for key, index in graph.parameters.items():
+        if key != memory(weight) and overlap(graph.operations[index].function(), weight):
+            raise UntraceableError(f"{path} shares memory with a parameter of another shape")
+    return graph.parameters.get(memory(weight))

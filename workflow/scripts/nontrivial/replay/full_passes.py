@@ -31,14 +31,15 @@ class FullPasses:
         """
         self._model = model
         self._context = context
-        self._known = convolutions(model)
-        self._names: dict[frozenset[str], list[str]] = {}
+        known = convolutions(model)
+        self._targets: dict[frozenset, tuple[list[str], list[str]]] = {}  # paths, names
         for name, paths in targets.items():
-            self._names.setdefault(self._sharing(paths), []).append(name)
+            weights = frozenset(memory(stored_weight(known[path])) for path in paths)
+            self._targets.setdefault(weights, (list(paths), []))[1].append(name)
 
     def run(self, images: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
         """Yield (targets, their output) for a batch, each target once."""
-        for paths, names in self._names.items():
+        for paths, names in self._targets.values():
             with torch.inference_mode(), self._context():
                 output = self._output(paths, images)
             yield tuple(names), output.float()
@@ -50,7 +51,7 @@ class FullPasses:
         with torch.inference_mode():
             # One by one: equal rows of a larger batch may differ in their last bits.
             clean = [self._model(image[None]) for image in images]
-            for paths, names in self._names.items():
+            for paths, names in self._targets.values():
                 left = [self._output(paths, image[None]) for image in images]
                 if not paths:
                     status = OK
@@ -61,16 +62,6 @@ class FullPasses:
                 statuses.update(dict.fromkeys(names, status))
         return statuses
 
-    def _sharing(self, paths: Collection[str]) -> frozenset[str]:
-        """Return the paths of all modules that use the named kernels."""
-        weights = {memory(stored_weight(self._known[path])) for path in paths}
-        stored = {path: stored_weight(module) for path, module in self._known.items()}
-        return frozenset(
-            path
-            for path, weight in stored.items()
-            if weight is not None and memory(weight) in weights
-        )
-
-    def _output(self, paths: frozenset[str], images: Tensor) -> Tensor:
+    def _output(self, paths: list[str], images: Tensor) -> Tensor:
         with zeroed(self._model, paths):
             return self._model(images)

@@ -13,7 +13,7 @@ class Kind(Enum):
     """What replay knows of an operation.
 
     IMAGES: the input. PARAMETER: a parameter or buffer, the same for every sample.
-    CONVOLUTION, NORMALIZATION, RELU, ADD: as in :mod:`nontrivial.replay.trace`, row by row.
+    CONVOLUTION, NORMALIZATION, RELU, ADD: as in :mod:`nontrivial.replay.lowering`, by rows.
     ROWWISE: row n of its result depends on row n of its inputs alone. WHOLE: anything else.
     """
 
@@ -144,6 +144,18 @@ Memory = tuple[int, torch.Size, tuple[int, ...], torch.dtype]
 def memory(tensor: Tensor) -> Memory:
     """Return where a tensor lies and how: two that agree hold the same values for ever."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def overlap(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors may lie in the same memory, if only in part."""
+    (a, a_end), (b, b_end) = _extent(first), _extent(second)
+    return a < b_end and b < a_end
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.data_ptr()
+    return start, start + (reach + 1) * tensor.element_size() * (tensor.numel() > 0)
 
 
 @dataclass(eq=False)

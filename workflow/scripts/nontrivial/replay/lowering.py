@@ -46,6 +46,10 @@ _LOOKED_AT = 1  # of them: the batch whose values are looked at
 _SHAPE_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim"})
 _SHAPE_METHODS = frozenset({"size", "dim", "ndimension", "numel"})
 _SHAPE_FUNCTIONS = frozenset({len, torch.ops.aten.sym_size.int, torch.ops.aten.sym_size.default})
+# Of numbers that follow the batch: what keeps them on a straight line, seen at any size.
+_LINEAR = frozenset(
+    {getattr, operator.getitem, operator.add, operator.sub, operator.mul, operator.neg}
+)
 _LIKE = frozenset({torch.zeros_like, torch.ones_like, torch.empty_like})
 _NEW = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
 
@@ -98,6 +102,8 @@ class Lowering:
                 meant = self._meant.get(result) if isinstance(result, fx.Node) else None
                 if not isinstance(meant, Ref):
                     raise UntraceableError("the output is not one tensor")
+                if self._graph.operations[meant.index].shape is None:
+                    raise UntraceableError("the output has not one row per sample")
                 self._graph.output = meant.index
                 return self._graph
             self._lower(node)
@@ -157,6 +163,8 @@ class Lowering:
         if not any(isinstance(leaf, Tensor) for leaf in leaves(values)) and not changed:
             if not self._reads_shapes(node):
                 raise UntraceableError(f"{node.name} turns values into plain numbers")
+            if node.target not in _LINEAR and self._reads_counts(node):
+                raise UntraceableError(f"{node.name} may do otherwise with other batch sizes")
             self._meant[node] = _number(node.name, values)
             return
         source = next((n for n in node.all_input_nodes if self._same_object(node, n)), None)
@@ -195,6 +203,10 @@ class Lowering:
             if node.target is getattr:
                 return node.args[1] in _SHAPE_ATTRIBUTES
         return not any(isinstance(self._meant[n], Ref) for n in node.all_input_nodes)
+
+    def _reads_counts(self, node: fx.Node) -> bool:
+        read = [self._meant[n] for n in node.all_input_nodes]
+        return any(isinstance(leaf, Count) for leaf in leaves(read))
 
     def _same_object(self, node: fx.Node, source: fx.Node) -> bool:
         return all(
@@ -421,7 +433,11 @@ class Lowering:
         ):
             return None
         _, gamma, beta, mean, var, training, _, eps, _ = given
-        plain = all(isinstance(arg, Ref) for arg in args[3:5])
+        # Computed ones may follow a zeroed kernel.
+        plain = all(
+            arg is None or (isinstance(arg, Ref) and self._kind(arg) is Kind.PARAMETER)
+            for arg in args[1:5]
+        )
         if training or mean is None or not plain or not self._rows(node.args[0]):
             return None
         normalization = Normalization(mean, var, gamma, beta, eps)

@@ -16,7 +16,14 @@ from nontrivial.replay.values import Span, Value, Values
 
 # Kinds whose results are new memory, which nothing else looks into.
 _NEW = frozenset({Kind.CONVOLUTION, Kind.ADD, Kind.RELU})
-_IN_PLACE: dict[Kind, Callable] = {Kind.RELU: torch.relu_, Kind.ADD: Tensor.add_}
+
+
+def _add_into(total: Tensor, more: Tensor) -> Tensor:
+    # Of two types the wider one is that of the sum.
+    return total.add_(more) if total.dtype == more.dtype else total + more
+
+
+_IN_PLACE: dict[Kind, Callable] = {Kind.RELU: torch.relu_, Kind.ADD: _add_into}
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,14 @@ class Schedule:
         self._graph = graph
         self._values = values.values
         self._stacked_rows = stack_bytes // batch_size if together else 0
+        self._windows = self._limited([self._window(n) for n in range(len(graph.operations))])
         order = self._target_order(values)
         self.group_of: dict[int, Group] = {}
         members: dict[Group, list[int]] = {}
         places = self._places(values, order)
         for number, place in sorted(places.items(), key=lambda item: (item[1], item[0])):
             operation = self._values[number].operation
-            group = self.group_of[number] = (operation, place // self._together(operation))
+            group = self.group_of[number] = (operation, place // self._windows[operation])
             members.setdefault(group, []).append(number)
         self.members = self._depth_first(values, order, members)
         self.readers: dict[Group, set[Group]] = {group: set() for group in members}
@@ -83,8 +84,22 @@ class Schedule:
                     waiting.extend(self._values[number].inputs)
         return places
 
-    def _together(self, index: int) -> int:
-        """Return how many targets' values of an operation are computed together."""
+    def _limited(self, windows: list[int]) -> list[int]:
+        """Return no wider windows than those of the values that wait meanwhile.
+
+        What is read again behind a tiny map, a skip connection say, waits for all the targets
+        that ride together on it, so its size counts too.
+        """
+        limited = list(windows)
+        for index, users in enumerate(self._graph.users()):
+            if self._graph.operations[index].kind in (Kind.PARAMETER, Kind.IMAGES):
+                continue
+            for between in range(index + 1, max(users, default=index) + 1):
+                limited[between] = min(limited[between], windows[index])
+        return limited
+
+    def _window(self, index: int) -> int:
+        """Return how many targets' results of an operation fit into one."""
         operation = self._graph.operations[index]
         if operation.kind in (Kind.IMAGES, Kind.WHOLE):
             return 1

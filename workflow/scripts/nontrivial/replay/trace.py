@@ -17,8 +17,10 @@ from nontrivial.network.zeroing import same_bits
 from nontrivial.replay.graph import Graph, Kind
 from nontrivial.replay.lowering import BATCHES, Lowering, UntraceableError
 
+_BATCHES_FROM = 2  # torch.export takes a batch of one for another network
 _CHECKED = (3, 1)  # images in a batch for which the operations must give the network's output
 _SEED = 0
+_CHECKING_SEED = 1  # other images than those that were lowered with
 _TOLERANCE = 1e-3  # of the largest value: rows by themselves may differ in their last bits
 
 
@@ -31,16 +33,23 @@ def trace(model: nn.Module, sample_shape: tuple[int, ...]) -> Graph:
 
     Raises:
         UntraceableError: neither way of tracing gives what the network gives.
-        UserError: the forward pass changes the network's own parameters or buffers.
+        UserError: the forward pass changes the network's own parameters or buffers, or does
+            not return one tensor.
     """
     reasons = []
     with _unchanged(model), torch.no_grad():
-        expected = {rows: model(random_images(model, rows, sample_shape)) for rows in _CHECKED}
+        checked = [random_images(model, n, sample_shape, _CHECKING_SEED) for n in _CHECKED]
+        expected = [model(images) for images in checked]
+        if not all(isinstance(output, Tensor) for output in expected):
+            raise UserError(
+                f"the network returns {type(expected[0]).__name__}, not one tensor;"
+                " correct its factory"
+            )
         for name, list_nodes in (("torch.fx", _symbolic), ("torch.export", _exported)):
             try:
                 graph = _lower(model, list_nodes(model, sample_shape), sample_shape, name)
-                for rows, output in expected.items():
-                    _check(graph, random_images(model, rows, sample_shape), output)
+                for images, output in zip(checked, expected, strict=True):
+                    _check(graph, images, output)
                 return graph
             except torch.OutOfMemoryError:
                 raise
@@ -51,9 +60,11 @@ def trace(model: nn.Module, sample_shape: tuple[int, ...]) -> Graph:
     raise UntraceableError("; ".join(reasons))
 
 
-def random_images(model: nn.Module, rows: int, sample_shape: tuple[int, ...]) -> Tensor:
-    """Return the same random images at every call, on the model's device."""
-    generator = torch.Generator().manual_seed(_SEED)
+def random_images(
+    model: nn.Module, rows: int, sample_shape: tuple[int, ...], seed: int = _SEED
+) -> Tensor:
+    """Return the same random images at every call with a seed, on the model's device."""
+    generator = torch.Generator().manual_seed(seed)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     return torch.randn(rows, *sample_shape, generator=generator).to(device)
 
@@ -66,6 +77,9 @@ def _exported(model: nn.Module, sample_shape: tuple[int, ...]) -> list[fx.Node]:
     images = random_images(model, BATCHES[0], sample_shape)
     batch = {0: torch.export.Dim.DYNAMIC}
     exported = torch.export.export(model, (images,), dynamic_shapes=(batch,))
+    for bounds in exported.range_constraints.values():
+        if str(bounds.upper) != "int_oo" or int(bounds.lower) > _BATCHES_FROM:
+            raise UntraceableError(f"it holds for batches of {bounds.lower} to {bounds.upper} only")
     module = exported.module(check_guards=False)
     # Constants that the program made up are not in the network.
     for node in module.graph.nodes:
@@ -112,7 +126,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             )
 
 
-def _check(graph: Graph, images: Tensor, expected: Any) -> None:
+def _check(graph: Graph, images: Tensor, expected: Tensor) -> None:
     """Refuse operations that do not give the network's own output, bit by bit on the CPU.
 
     What the tables call row by row is run on one row alone, too.
@@ -130,8 +144,6 @@ def _check(graph: Graph, images: Tensor, expected: Any) -> None:
             }
             if not _close(operation.call(alone, 1), _one_row(values[index]), _TOLERANCE):
                 raise UntraceableError(f"{operation.name} does not treat every sample by itself")
-    if not isinstance(expected, Tensor):
-        raise UntraceableError(f"the output is {type(expected).__name__}, not one tensor")
     tolerance = 0.0 if images.device.type == "cpu" else _TOLERANCE
     if not _close(values[graph.output], expected, tolerance):
         raise UntraceableError("the traced operations do not give the network's output")
