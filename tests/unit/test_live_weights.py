@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nontrivial.network.live_weights import count_weights
 from nontrivial.network.convolutions import forward_calls, forward_order
+from nontrivial.network.live_weights import count_weights
 from nontrivial.network.networks import build
 
 sides = st.integers(1, 7)

@@ -9,11 +9,11 @@ from torch import nn
 
 import list_kernels
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import zeroed
 from nontrivial.network.convolutions import check_table, convolutions, forward_calls, forward_order
 from nontrivial.network.kernels import Kernel, read_table
 from nontrivial.network.networks import build
 from nontrivial.network.registry import NETWORKS, stem_of
+from nontrivial.network.zeroing import zeroed
 
 TABLES = Path(__file__).parents[2] / "resources" / "kernels"
 RESNETS = [name for name, entry in NETWORKS.items() if entry.task == "classification"]

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import same_bits, state_digest, zeroed
 from nontrivial.network.networks import build
+from nontrivial.network.zeroing import same_bits, state_digest, zeroed
 
 RESNET = build("resnet18", None, 10, 3, (32, 32)).eval()
 CONVOLUTIONS = [name for name, m in RESNET.named_modules() if isinstance(m, nn.Conv2d)]
