@@ -157,13 +157,13 @@ def convolutions(draw):
     return module, images
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(convolutions())
 def test_any_convolution(drawn):
     compare(*drawn)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(convolutions())
 def test_any_convolution_where_filtering_always_pays(drawn):
     with pytest.MonkeyPatch.context() as patch:

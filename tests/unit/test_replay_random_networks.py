@@ -19,7 +19,7 @@ from replay_networks import (
 from nontrivial.replay import Replay
 
 few = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-many = settings(few, max_examples=150)
+many = settings(few, max_examples=100)
 # Exporting takes so long that a failure is better shown as it was found.
 slow = settings(few, max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
