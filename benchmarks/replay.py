@@ -35,7 +35,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import partial
@@ -455,25 +455,14 @@ def measure_captum(case: Case, rounds: int) -> dict[str, object]:
 # Peak memory.
 
 
-def run_alone(case: Case, precision: str) -> int | None:
+def run_alone(case: Case, precision: str) -> int:
     """Run replay once over all samples and return the peak memory of this process, in MiB."""
     take_classes(replayed(case.replay(precision), case.batches))
-    if case.device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(case.device) / MIB)
-    return peak_resident()
+    return peak(case.device)
 
 
-def peak_resident() -> int | None:
-    """Return the high-water mark of this process's resident set in MiB; None where not Linux.
-
-    That of getrusage would do elsewhere, but on Linux it starts from that of the process
-    which started this one.
-    """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) * 1024 / MIB)
-    return None
+def peak(device: torch.device) -> int:
+    return round(devices.peak_memory(device) / MIB)
 
 
 def memory_of_child(name: str, precision: str, arguments: argparse.Namespace) -> dict:
@@ -602,7 +591,7 @@ def main(arguments: argparse.Namespace) -> None:
     fix_arithmetic(arguments.threads)
     if arguments.replay_only:
         (name,), (precision,) = arguments.network, arguments.precision
-        libraries = peak_resident() if arguments.device == "cpu" else None
+        libraries = peak(torch.device("cpu")) if arguments.device == "cpu" else None
         case, _ = make_case(name, arguments)
         print(json.dumps({"libraries": libraries, "peak": run_alone(case, precision)}))
         return

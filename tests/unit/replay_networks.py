@@ -1,5 +1,6 @@
 """What the tests of replay share: real images, the plain loop, and networks drawn at random."""
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,19 @@ CPU = torch.device("cpu")
 def _digits() -> Tensor:
     images = torch.from_numpy(load_digits().images).float()
     return (images - images.mean()) / images.std()
+
+
+def state_digest(model: torch.nn.Module) -> str:
+    """Return the SHA-256 hex digest of every parameter and buffer, by name.
+
+    Equal before and after a job: nothing in the network changed, running statistics included.
+    """
+    state = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        array = tensor.detach().cpu().contiguous()
+        state.update(f"{name} {tuple(array.shape)} {array.dtype}\n".encode())
+        state.update(array.flatten().view(torch.uint8).numpy())
+    return state.hexdigest()
 
 
 def digits(count: int, shape: tuple[int, ...] = (1, 8, 8)) -> Tensor:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from replay_networks import state_digest
 from torch import nn
 
 from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import state_digest, zeroed
+from nontrivial.network.zeroing import zeroed
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "replay.py"
 SIZE = 16

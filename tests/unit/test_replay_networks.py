@@ -14,12 +14,12 @@ from replay_networks import (
     plain_loop,
     replayed,
     scrambled,
+    state_digest,
 )
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import state_digest
 from nontrivial.replay import Replay
 
 SHAPE = (1, 8, 8)

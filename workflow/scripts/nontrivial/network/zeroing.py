@@ -1,6 +1,5 @@
 """Setting convolution kernels to zero for a while, and proving that they came back."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -75,16 +74,3 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
         return False
     integer = _INTEGERS[first.element_size()]
     return torch.equal(first.detach().view(integer), second.detach().view(integer))
-
-
-def state_digest(model: torch.nn.Module) -> str:
-    """Return the SHA-256 hex digest of every parameter and buffer, by name.
-
-    Equal before and after a job: nothing in the network changed, running statistics included.
-    """
-    state = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        array = tensor.detach().cpu().contiguous()
-        state.update(f"{name} {tuple(array.shape)} {array.dtype}\n".encode())
-        state.update(array.flatten().view(torch.uint8).numpy())
-    return state.hexdigest()

@@ -88,7 +88,7 @@ def prepare(
         if dilation and _filters(inputs, outputs, dilation, place):
             axes = axis(inputs[1], dilation), axis(inputs[2], dilation)
             return _Filtered(weight, bias, *axes, scratch)
-    return _direct(weight, bias, inputs, outputs, numbers, place)
+    return _direct(weight, bias, inputs, outputs, numbers)
 
 
 def channels_last(tensor: Tensor) -> Tensor:
@@ -108,7 +108,6 @@ def _direct(
     inputs: tuple[int, ...],
     outputs: tuple[int, ...],
     numbers: Filter,
-    place: Place,
 ) -> Convolution:
     weight, padding = _without_dead_sides(weight, inputs, outputs, numbers)
     weight = channels_last(weight)
