@@ -1,14 +1,22 @@
-"""Samples near the arithmetic: on the device as stored, or gathered from the mapped file."""
+"""Samples near the arithmetic: on the device as stored, mapped, or read when they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nontrivial.compute import order
+from nontrivial.compute.order import Window
+from nontrivial.compute.order import steps_per_epoch as steps_per_epoch
+from nontrivial.compute.stored import StoredArray, StoredSamples
+
 DEVICE_SHARE = 0.5  # of the free memory of a GPU; the rest is for weights and activations
-CHUNK = 64 << 20  # bytes of the mapped file copied to the GPU at a time
+CHUNK = 64 << 20  # bytes copied to the GPU at a time
+
+Batches = Generator[tuple[Tensor, Tensor], None, None]  # images and labels; can be closed
 
 
 @dataclass(frozen=True)
@@ -22,18 +30,29 @@ class ResidentSamples:
         """Return the number of samples."""
         return self.images.shape[0]
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.images.device
+
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and labels of the rows, a tensor on the device."""
+        """Return images and labels of the rows, a tensor on the device or the CPU."""
         return self.images[rows], self.labels[rows]
 
     def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return images and labels from one row to before another."""
         return self.images[first:last], self.labels[first:last]
 
+    def shuffled(self, windows: list[Window]) -> Batches:
+        """Yield images and labels of each batch."""
+        for window in windows:
+            for rows in window.rows().to(self.device):
+                yield self.take(rows)
+
 
 @dataclass(frozen=True)
 class MappedSamples:
-    """A split left in its memory-mapped file: memory is bounded by one batch."""
+    """A split left in its memory-mapped file: the system's cache of it is the only copy."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -44,21 +63,26 @@ class MappedSamples:
         return self.images.shape[0]
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and labels of the rows, copied to the device."""
-        wanted = rows.cpu().numpy()
-        images, labels = (
-            torch.from_numpy(self.images[wanted]),
-            torch.from_numpy(self.labels[wanted]),
-        )
+        """Return images and labels of the rows, on the device."""
+        images, labels = self._gather(rows.cpu().numpy())
         return images.to(self.device), labels.to(self.device)
 
     def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels from one row to before another, copied to the device."""
+        """Return images and labels from one row to before another, in the machine's memory."""
         images, labels = (np.array(array[first:last]) for array in (self.images, self.labels))
-        return torch.from_numpy(images).to(self.device), torch.from_numpy(labels).to(self.device)
+        return torch.from_numpy(images), torch.from_numpy(labels)
+
+    def shuffled(self, windows: list[Window]) -> Batches:
+        """Yield images and labels of each batch, in the machine's memory."""
+        for window in windows:
+            for rows in window.rows().numpy():
+                yield self._gather(rows)
+
+    def _gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
 
 
-Samples = ResidentSamples | MappedSamples
+Samples = ResidentSamples | MappedSamples | StoredSamples
 
 
 @dataclass(frozen=True)
@@ -111,91 +135,110 @@ def place(
 ) -> dict[str, Samples]:
     """Put each split on the device where it fits, in order; leave the others in their files.
 
-    On the CPU nothing is copied: the mapped file and the system's cache of it do the same.
+    On the CPU nothing is copied. A split that fits into a window stays mapped, and the system's
+    cache of its file does the rest; of a larger one, what is needed is read.
+
+    Raises:
+        UserError: a file cannot be read.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     budget = int(free * DEVICE_SHARE)
     placed: dict[str, Samples] = {}
     for name, (images, labels) in splits.items():
-        if images.nbytes + labels.nbytes <= budget:
-            placed[name] = ResidentSamples(_copy(images, device), _copy(labels, device))
-            budget -= images.nbytes + labels.nbytes
-        else:
-            placed[name] = MappedSamples(images, labels, device)
+        samples = _in_files(images, labels, device)
+        if _nbytes(samples) <= budget:
+            budget -= _nbytes(samples)
+            samples = _resident(samples)
+        placed[name] = samples
     return placed
 
 
-def shuffled(count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the rows of each batch of one epoch, in an order drawn from the seed.
+def shuffled_batches(samples: Samples, batch_size: int, seed: int, first_step: int = 0) -> Batches:
+    """Yield (images, labels) of each batch of one epoch on the device, in an order of the seed.
 
-    Every batch is full, so that batch normalization always sees as many samples: the rest,
-    other samples in every epoch, is left out. A split smaller than a batch is one batch.
+    The batches depend on the samples, the batch size and the seed, not on where the samples
+    are kept; :func:`nontrivial.compute.order.epoch_order` says which they are. Close what this
+    returns when the epoch ends early: a thread may be reading.
+
+    Args:
+        samples: of the train split.
+        batch_size: samples in a batch.
+        seed: of the order.
+        first_step: batches to leave out at the start; windows of them are not read.
 
     Raises:
-        ValueError: there are fewer than two samples, which batch normalization needs.
+        ValueError: there are fewer than two samples, or fewer batches than are left out.
+        UserError: a file cannot be read or has become shorter.
     """
-    if count < 2:
-        raise ValueError("training needs at least two samples")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
-    size = min(batch_size, count)
-    for step in range(steps_per_epoch(count, batch_size)):
-        yield order[step * size : (step + 1) * size]
+    bytes_per_sample = _nbytes(samples) // max(1, len(samples))
+    windows = order.epoch_order(len(samples), bytes_per_sample, batch_size, seed)
+    return _on_device(samples, samples.shuffled(order.from_step(windows, first_step)))
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the number of batches that :func:`shuffled` yields."""
-    return max(1, count // batch_size)
-
-
-def in_order(count: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the rows of each batch in stored order, the last one as small as it is."""
-    for first in range(0, count, batch_size):
-        yield torch.arange(first, min(first + batch_size, count), device=device)
-
-
-def streamed(samples: Samples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def streamed(samples: Samples, batch_size: int) -> Batches:
     """Yield (images, labels) of each batch in stored order, on the device.
 
-    From a mapped file to a GPU the next batch is copied while this one is computed with.
+    The last batch is as small as it is.
+
+    Raises:
+        UserError: a file cannot be read or has become shorter.
     """
-    if isinstance(samples, MappedSamples) and samples.device.type == "cuda":
-        yield from _copied_ahead(samples, batch_size)
+    firsts = range(0, len(samples), batch_size)
+    return _on_device(samples, (samples.slice(first, first + batch_size) for first in firsts))
+
+
+def _on_device(samples: Samples, batches: Batches) -> Batches:
+    """Yield each batch on the device: a GPU gets the next while it computes with this one."""
+    if isinstance(samples, ResidentSamples) or samples.device.type != "cuda":
+        yield from batches
         return
-    for first in range(0, len(samples), batch_size):
-        yield samples.slice(first, first + batch_size)
-
-
-def _copied_ahead(samples: MappedSamples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     computing, copying = (
         torch.cuda.current_stream(samples.device),
         torch.cuda.Stream(samples.device),
     )
 
-    def copy(first: int) -> tuple[Tensor, Tensor]:
+    def copy_next() -> tuple[Tensor, Tensor] | None:
+        if (batch := next(batches, None)) is None:
+            return None
         # Only pinned memory is copied without the processor waiting.
-        pinned = [
-            torch.from_numpy(np.array(array[first : first + batch_size])).pin_memory()
-            for array in (samples.images, samples.labels)
-        ]
+        pinned = [part.pin_memory() for part in batch]
         with torch.cuda.stream(copying):
             images, labels = (part.to(samples.device, non_blocking=True) for part in pinned)
         return images, labels
 
-    coming = copy(0)
-    for first in range(0, len(samples), batch_size):
-        ready = coming
-        computing.wait_stream(copying)
-        for part in ready:
-            part.record_stream(computing)  # its memory is not reused before it was computed with
-        if first + batch_size < len(samples):
-            coming = copy(first + batch_size)
-        yield ready
+    with closing(batches):
+        coming = copy_next()
+        while coming is not None:
+            ready = coming
+            computing.wait_stream(copying)
+            for part in ready:
+                # Its memory is not to be used again before it was computed with.
+                part.record_stream(computing)
+            coming = copy_next()
+            yield ready
 
 
-def _copy(array: np.ndarray, device: torch.device) -> Tensor:
-    rows = max(1, CHUNK * len(array) // max(1, array.nbytes))
-    first = torch.from_numpy(np.array(array[:1]))
-    copied = torch.empty(array.shape, dtype=first.dtype, device=device)
-    for start in range(0, len(array), rows):
-        copied[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows]))
-    return copied
+def _in_files(
+    images: np.ndarray, labels: np.ndarray, device: torch.device
+) -> MappedSamples | StoredSamples:
+    mapped = MappedSamples(images, labels, device)
+    readable = StoredArray.is_possible(images) and StoredArray.is_possible(labels)
+    if _nbytes(mapped) <= order.WINDOW or not readable:
+        return mapped
+    return StoredSamples(StoredArray(images), StoredArray(labels), device)
+
+
+def _resident(samples: MappedSamples | StoredSamples) -> ResidentSamples:
+    rows = max(1, CHUNK * len(samples) // max(1, _nbytes(samples)))
+    images, labels = (
+        torch.empty((len(samples), *part.shape[1:]), dtype=part.dtype, device=samples.device)
+        for part in samples.slice(0, 1)
+    )
+    for first in range(0, len(samples), rows):
+        part = slice(first, first + rows)
+        images[part], labels[part] = samples.slice(first, first + rows)
+    return ResidentSamples(images, labels)
+
+
+def _nbytes(samples: Samples) -> int:
+    return samples.images.nbytes + samples.labels.nbytes
