@@ -4,9 +4,11 @@
 
 import functools
 import os
+import signal
 import sys
 from pathlib import Path
 
+import psutil
 from snakemake.exceptions import WorkflowError
 
 # Relative, so that a moved folder makes nothing stale.
@@ -94,7 +96,29 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
+def pass_on_to_trainings(signal_number):
+    """Let trainings stop at once, with a checkpoint, when Snakemake is asked to stop.
+
+    Snakemake itself waits for the jobs that run, which for a training can be a day.
+    """
+    before = signal.getsignal(signal_number)
+
+    def stop(number, frame):
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if any(word.endswith("/train_network.py") for word in process.cmdline()):
+                    process.send_signal(number)
+            except psutil.Error:  # it has just ended
+                continue
+        before(number, frame)
+
+    if callable(before):
+        signal.signal(signal_number, stop)
+
+
 onstart:
+    pass_on_to_trainings(signal.SIGTERM)
+    pass_on_to_trainings(signal.SIGINT)
     for spec in SPECS:
         if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
             write_text(spec.path, spec.text)

@@ -1,6 +1,7 @@
 # In:    prepared data (dataset.json carries the digests of the arrays), a kernel table.
 # Out:   <results>/networks/<training>/seed<seed>/: weights, their digest, a row per epoch.
 # Stale: the training's network and recipe, the data's content, the kernels' shapes, the code.
+# Beside the outputs a training keeps checkpoints until it ends, from which it goes on if stopped.
 
 
 rule train:
@@ -23,11 +24,13 @@ rule train:
         settings=lambda w: PLAN.training_settings(w.training),
         kernels=lambda w: PLAN.structure(w.training),
         code=lambda w: code("train_network.py", PLAN.factory(w.training)),
+    # exec, so that a signal to the shell reaches the training. The minutes are no parameter, so
+    # that they make nothing stale.
     shell:
-        "python {SCRIPTS:q}/train_network.py --settings {params.settings:q} --seed {wildcards.seed}"
+        "exec python {SCRIPTS:q}/train_network.py --settings {params.settings:q} --seed {wildcards.seed}"
         ' --data "$(dirname {input.dataset:q})" --kernels {input.kernels:q}'
         " --output {output.model:q} --digest {output.digest:q} --history {output.history:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --checkpoint-minutes {PLAN.config[checkpoint_minutes]} --code {params.code:q} --log {log:q}"
 
 
 rule networks:

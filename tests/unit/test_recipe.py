@@ -15,6 +15,7 @@ GIVEN = {
     "label_smoothing": 0.1,
     "dice_weight": 0,
     "precision": "fp32",
+    "compile": False,
     "threads": 1,
     "augmentation": {
         "crop_padding": 4,

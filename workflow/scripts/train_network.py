@@ -23,14 +23,16 @@ from nontrivial.compute.batches import (
 from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, Description, open_split, read_description
-from nontrivial.errors import UserError
+from nontrivial.errors import Interrupted, UserError
 from nontrivial.kept import keep, kept, recall
 from nontrivial.network import networks, registry, weights
 from nontrivial.network.convolutions import check_table
 from nontrivial.network.kernels import read_table, structure_digest
 from nontrivial.program import log
+from nontrivial.training.checkpoint import Checkpoints, State
 from nontrivial.training.history import read_identity, write_history
-from nontrivial.training.loop import Epoch, Problem, train
+from nontrivial.training.interruption import Interruption, noticed
+from nontrivial.training.loop import Problem, Training
 from nontrivial.training.recipe import Recipe, read_recipe
 from nontrivial.training.validation import METRICS, accuracy, mean_dice
 
@@ -44,12 +46,13 @@ def train_network(
     digest: Path,
     history: Path,
     code: str,
+    checkpoint_seconds: float,
 ) -> None:
     """Train, score on val after each epoch and on test once, and write the last weights.
 
     A network that was trained already from the same settings, seed, data, kernels and code is
     kept: a job that runs because its data were prepared again, with the same result, must not
-    cost a day.
+    cost a day. One that was stopped goes on from its last checkpoint.
 
     Args:
         settings: ``{"network": {"name", "factory"}, "recipe": {...}}``.
@@ -60,35 +63,40 @@ def train_network(
         digest: ``model.json``, written last: it vouches for the other two.
         history: ``training.parquet``.
         code: fingerprint of the code, as the rule knows it.
+        checkpoint_seconds: time between two checkpoints, which stand beside the output until
+            the training ends.
 
     Raises:
         UserError: the settings, the data, the kernel table and the network do not fit
-            together, the loss is not finite, or memory is short.
+            together, the loss is not finite, or memory or the disk is short.
+        Interrupted: a signal asked the process to end; a checkpoint is written.
     """
     recipe = read_recipe(settings["recipe"])
     network = settings["network"]
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
     table = read_table(kernels)
-    identity = _digest(
-        {
-            "settings": settings,
-            "seed": seed,
-            "data": file_digest(data / "dataset.json"),
-            "kernels": structure_digest(table),
-            "code": code,
-        }
-    )
+    origin = {
+        "configuration": canonical(settings),
+        "seed": str(seed),
+        "data": file_digest(data / "dataset.json"),
+        "kernels": structure_digest(table),
+        "code": code,
+    }
     results = [output, history, digest]
-    if is_trained(identity, *map(kept, results)):
+    if is_trained(_digest(origin), *map(kept, results)):
         recall(results)
         log.info("%s: trained already from the same data, recipe and code; kept", output.parent)
         return
     device = devices.pick()
+    # The states of chance of one kind of device mean nothing to another.
+    checkpoints = Checkpoints(
+        output.parent, {**origin, "kind of device": device.type}, checkpoint_seconds
+    )
     fix_arithmetic(recipe.threads)
     seed_everything(seed)
     try:
-        with devices.out_of_memory_explained(recipe.batch_size):
+        with noticed() as interruption, devices.out_of_memory_explained(recipe.batch_size):
             model = networks.build(
                 network["name"],
                 network["factory"],
@@ -97,43 +105,89 @@ def train_network(
                 description.size,
             )
             check_table(table, model, description.channels, description.size, kernels)
+            checkpoints.refuse_small_disk(_checkpoint_size(model))
             memory_format = fastest_memory_format(device, recipe.precision)
             model = model.to(device=device, memory_format=memory_format)
             normalize = normalization(description.mean, description.std, device, memory_format)
             placed = place({split: open_split(data, split) for split in SPLITS}, device)
-            score = _scorer(description, data, placed, normalize, device)
-            log.info(
-                "%s on %s, %s, %d threads: %d samples, %d epochs, batches of %d",
-                network["name"],
-                devices.describe(device),
-                recipe.precision,
-                recipe.threads,
-                len(placed["train"]),
-                recipe.epochs,
-                recipe.batch_size,
-            )
+            score = _scorer(description, data, placed, normalize, device, interruption.check)
             metric = METRICS[description.task]
             validate = partial(score, split="val")
             problem = Problem(description.task, placed["train"], normalize, validate, metric)
-            epochs: list[Epoch] = list(train(model, problem, recipe, seed, device))
-            test = score(model, "test")
+            training = Training(model, problem, recipe, seed, device)
+            _tell(network["name"], recipe, device, len(placed["train"]))
+            if (state := checkpoints.latest()) is not None:
+                training.resume(state)
+                _tell_resumed(training, state, device)
+            try:
+                for _ in training.run(partial(_between_steps, training, checkpoints, interruption)):
+                    pass
+                test = score(model, "test")
+            except Interrupted:
+                checkpoints.save(training.state())
+                log.info("%s: checkpoint written; the same command goes on from it", output.parent)
+                raise
+            log.info("test %s: %.4f", metric, test)
+            digest.unlink(missing_ok=True)  # it must not vouch for the next file
+            weights.save(
+                model, output, {"network": network["name"], "kernels": structure_digest(table)}
+            )
+            write_history(
+                history,
+                training.epochs,
+                metric=metric,
+                test=test,
+                threads=recipe.threads,
+                precision=recipe.precision,
+                identity=_digest(origin),
+            )
+            write_text(digest, _voucher(output))
+            keep(results)
+            checkpoints.remove()
     except UserError as error:
         raise UserError(f"{output.parent}: {error}") from error
-    log.info("test %s: %.4f", metric, test)
-    digest.unlink(missing_ok=True)  # it must not vouch for the next file
-    weights.save(model, output, {"network": network["name"], "kernels": structure_digest(table)})
-    write_history(
-        history,
-        epochs,
-        metric=metric,
-        test=test,
-        device=devices.describe(device),
-        threads=recipe.threads,
-        precision=recipe.precision,
-        identity=identity,
+
+
+def _between_steps(
+    training: Training, checkpoints: Checkpoints, interruption: Interruption
+) -> None:
+    interruption.check()
+    if not checkpoints.is_due:
+        return
+    state = training.state()
+    try:
+        checkpoints.save(state)
+    except OSError as error:  # room may be made before the end
+        log.warning("no checkpoint: %s; training goes on", program.explain(error))
+
+
+def _checkpoint_size(model: nn.Module) -> int:
+    """Return bytes of the network's state and of the momentum of its parameters."""
+    state = sum(value.nbytes for value in model.state_dict().values())
+    return state + sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _tell(network: str, recipe: Recipe, device: torch.device, samples: int) -> None:
+    log.info(
+        "%s on %s, %s, %d threads: %d samples, %d epochs, batches of %d",
+        network,
+        devices.describe(device),
+        recipe.precision,
+        recipe.threads,
+        samples,
+        recipe.epochs,
+        recipe.batch_size,
     )
-    write_text(digest, _voucher(output))
-    keep(results)
+
+
+def _tell_resumed(training: Training, state: State, device: torch.device) -> None:
+    log.info("goes on from a checkpoint after %s", training.position)
+    if state.values["device"] != devices.describe(device):
+        log.warning(
+            "the training was begun on %s: the weights may differ from those of an"
+            " uninterrupted one",
+            state.values["device"],
+        )
 
 
 def is_trained(identity: str, output: Path, history: Path, digest: Path) -> bool:
@@ -186,16 +240,23 @@ def _scorer(
     placed: dict[str, Samples],
     normalize: Normalization,
     device: torch.device,
+    after_batch: Callable[[], None],
 ) -> Callable[[nn.Module, str], float]:
     """Return the function that scores a network on a split by name."""
 
     def by_image(model: nn.Module, split: str) -> float:
-        return accuracy(model, placed[split], normalize, device)
+        return accuracy(model, placed[split], normalize, device, after_batch)
 
     def by_subject(model: nn.Module, split: str) -> float:
         subjects = samples.read(data / split / "samples.parquet")["subject"].to_numpy()
         return mean_dice(
-            model, placed[split], normalize, device, subjects, len(description.classes)
+            model,
+            placed[split],
+            normalize,
+            device,
+            subjects,
+            len(description.classes),
+            after_batch,
         )
 
     return by_image if description.task == "classification" else by_subject
@@ -211,6 +272,9 @@ if __name__ == "__main__":
     parser.add_argument("--digest", type=Path, required=True, help="model.json")
     parser.add_argument("--history", type=Path, required=True, help="training.parquet")
     parser.add_argument("--code", default="", help="fingerprint of the code")
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=10, help="time between checkpoints"
+    )
     program.run(
         parser,
         lambda given: train_network(
@@ -222,5 +286,6 @@ if __name__ == "__main__":
             given.digest,
             given.history,
             given.code,
+            60 * given.checkpoint_minutes,
         ),
     )

@@ -14,6 +14,10 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file is flushed to disk before the rename and removed when the block
     raises, so a reader finds the old content, the new content or nothing, never a part.
     It keeps the suffix of ``path``, because some writers go by it. Parent folders are made.
+
+    Raises:
+        OSError: the disk is full or not writable, say; names ``path``, where the system names
+            no file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +32,18 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a killed process left half-written of ``path``; no other may be writing it."""
+    for part in Path(path).parent.glob(f".{path.name}.*.part{path.suffix}"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nontrivial.errors import UserError
+from nontrivial.errors import Interrupted, UserError
 
 log = logging.getLogger("nontrivial")
 
@@ -27,12 +27,20 @@ def settings_argument(text: str) -> dict:
     return value
 
 
+class _LogFile(logging.FileHandler):
+    """A log that goes without a line that the disk has no room for: standard error has it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Do nothing."""
+
+
 def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
     """Parse the command line, run the function, and end the process.
 
     Adds ``--log``: messages go to standard error and, as plain lines, to that file. A
     :class:`UserError` and the errors of a full or read-only disk become one line and exit
-    status 1; anything else is a defect and keeps its traceback, in the log too.
+    status 1; one that was asked to end by a signal has the exit status of that signal;
+    anything else is a defect and keeps its traceback, in the log too.
     """
     parser.add_argument("--log", type=Path, help="also write messages to this file")
     arguments = parser.parse_args()
@@ -40,9 +48,9 @@ def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace]
     if arguments.log:
         try:
             arguments.log.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(arguments.log, mode="w", encoding="utf-8"))
+            handlers.append(_LogFile(arguments.log, mode="w", encoding="utf-8"))
         except OSError as error:
-            print(f"error: {_explain(error)}", file=sys.stderr)
+            print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
@@ -50,8 +58,11 @@ def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace]
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
+    except Interrupted as error:
+        log.error("%s", error)
+        sys.exit(128 + error.number)
     except OSError as error:
-        log.error("error: %s", _explain(error))
+        log.error("error: %s", explain(error))
         log.debug("", exc_info=True)
         sys.exit(1)
     except Exception:
@@ -59,7 +70,8 @@ def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace]
         sys.exit(2)
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """Return in one line what is wrong with a file, which, and where to look."""
     where = f": {error.filename}" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{reason}{where} (check the path, its permissions and the free space)"

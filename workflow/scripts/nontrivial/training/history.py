@@ -1,14 +1,13 @@
 """The table ``training.parquet``: a row per epoch, and what the training was made from."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nontrivial.atomic import replacing
-from nontrivial.canonical import canonical
-from nontrivial.compute.device import versions
 from nontrivial.training.loop import Epoch
 
 IDENTITY = b"nontrivial.identity"  # key in the metadata of the Parquet schema
@@ -27,6 +26,7 @@ SCHEMA = pa.schema(
         ("threads", pa.int32()),
         ("precision", pa.string()),
         ("versions", pa.string()),
+        ("resumed", pa.int32()),
     ]
 )
 
@@ -37,7 +37,6 @@ def write_history(
     *,
     metric: str,
     test: float,
-    device: str,
     threads: int,
     precision: str,
     identity: str,
@@ -48,22 +47,11 @@ def write_history(
     """
     about = {
         "metric": metric,
-        "device": device,
         "threads": threads,
         "precision": precision,
-        "versions": canonical(versions()),
     }
     rows = [
-        {
-            **about,
-            "epoch": epoch.epoch,
-            "learning_rate": epoch.learning_rate,
-            "loss": epoch.loss,
-            "val": epoch.val,
-            "test": test if epoch is epochs[-1] else None,
-            "seconds": epoch.seconds,
-            "samples_per_second": epoch.samples_per_second,
-        }
+        {**about, **asdict(epoch), "test": test if epoch is epochs[-1] else None}
         for epoch in epochs
     ]
     schema = SCHEMA.with_metadata({IDENTITY: identity})

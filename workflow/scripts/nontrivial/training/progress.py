@@ -18,12 +18,14 @@ class Progress:
     Used as a context manager, so that the bar is closed whatever happens.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, samples_per_step: int) -> None:
-        """Prepare to count ``epochs * steps_per_epoch`` steps."""
+    def __init__(
+        self, epochs: int, steps_per_epoch: int, samples_per_step: int, done: int = 0
+    ) -> None:
+        """Prepare to count ``epochs * steps_per_epoch`` steps, of which some were done before."""
         self._epochs = epochs
         self._steps = steps_per_epoch
         self._samples = samples_per_step
-        self._done = 0
+        self._before = self._done = done
         self._exit = ExitStack()
         self._bar: tqdm | None = None
 
@@ -32,7 +34,12 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         if sys.stderr.isatty():
             self._bar = self._exit.enter_context(
-                tqdm(total=self._epochs * self._steps, unit="step", dynamic_ncols=True)
+                tqdm(
+                    total=self._epochs * self._steps,
+                    initial=self._before,
+                    unit="step",
+                    dynamic_ncols=True,
+                )
             )
             # Log lines are then written above the bar, not through it.
             self._exit.enter_context(logging_redirect_tqdm())
@@ -76,12 +83,12 @@ class Progress:
         )
 
     def _pace(self, now: float) -> str:
-        rate = self._done * self._samples / max(now - self._started, 1e-9)
+        rate = (self._done - self._before) * self._samples / max(now - self._started, 1e-9)
         return f"{rate:.0f} samples/s, {_clock(self._remaining(now))} left"
 
     def _remaining(self, now: float) -> float:
         ahead = self._epochs * self._steps - self._done
-        return (now - self._started) / max(self._done, 1) * ahead
+        return (now - self._started) / max(self._done - self._before, 1) * ahead
 
 
 def _clock(seconds: float) -> str:

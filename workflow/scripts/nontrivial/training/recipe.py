@@ -25,6 +25,7 @@ class Recipe:
         label_smoothing: probability mass spread evenly over the classes.
         dice_weight: share of the soft Dice loss, 0 to 1; segmentation only.
         precision: ``fp32`` (TF32 off) or ``bf16`` (autocast), whatever the device.
+        compile: whether torch.compile builds the steps.
         threads: processor threads, because their number changes the last bits.
         augmentation: what is changed at random in each sample.
     """
@@ -39,6 +40,7 @@ class Recipe:
     label_smoothing: float
     dice_weight: float
     precision: str
+    compile: bool
     threads: int
     augmentation: Augmentation
 
@@ -68,8 +70,9 @@ def read_recipe(settings: dict) -> Recipe:
         _check(changes, key, "a number from 0", lambda x: x >= 0)
     for key in ("scale", "contrast"):
         _check(changes, key, "a number from 0, below 1", lambda x: 0 <= x < 1)
-    if not isinstance(changes["flip"], bool):
-        raise UserError(f"recipe: flip must be true or false, not {changes['flip']!r}")
+    for key, section in (("flip", changes), ("compile", settings)):
+        if not isinstance(section[key], bool):
+            raise UserError(f"recipe: {key} must be true or false, not {section[key]!r}")
     for key, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
         if settings[key] not in known:
             raise UserError(

@@ -1,0 +1,116 @@
+"""A real workflow stopped in the middle of its trainings, and started again."""
+
+import copy
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import CONFIG, copy_workflow, write_volumes
+
+from nontrivial.canonical import file_digest
+
+EPOCHS = {"digits-resnet18": 3, "t1-pspnet": 2}
+DEADLINE = 120  # seconds that anything here may take
+
+
+def prepared(folder):
+    workflow = copy_workflow(folder)
+    config = copy.deepcopy(CONFIG)
+    for name, epochs in EPOCHS.items():
+        config["trainings"][name]["recipe"]["epochs"] = epochs
+    workflow.config = config
+    write_volumes(workflow.path("raw"))
+    return workflow
+
+
+def start(workflow, training):
+    line = [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", "--cores", "1"]
+    return subprocess.Popen(
+        [*line, model(training)],
+        cwd=workflow.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a Ctrl-C to the tests is not one to it
+    )
+
+
+def model(training):
+    return f"results/networks/{training}/seed0/model.safetensors"
+
+
+def wait_until(condition, process, what):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.02)
+
+
+def trainings(process):
+    """Return the training processes below one of Snakemake."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if any("train_network.py" in word for word in child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digests of the weights of trainings that nothing stopped."""
+    workflow = prepared(tmp_path_factory.mktemp("undisturbed") / "workflow")
+    workflow.run("networks")
+    return {name: file_digest(workflow.path(model(name))) for name in EPOCHS}
+
+
+def to_snakemake(process):
+    process.send_signal(signal.SIGTERM)
+
+
+def to_its_group(process):
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def to_the_job(process):
+    # What Snakemake starts as the job's shell is the training itself.
+    (training,) = trainings(process)
+    assert training.ppid() == process.pid
+    training.terminate()
+
+
+@pytest.mark.parametrize("training", EPOCHS)
+@pytest.mark.parametrize("stop", [to_snakemake, to_its_group, to_the_job])
+def test_a_training_stopped_and_started_again_ends_the_same(tmp_path, undisturbed, training, stop):
+    workflow = prepared(tmp_path / "workflow")
+    log = workflow.path(f"results/logs/train/{training}-seed0.log")
+    process = start(workflow, training)
+    wait_until(lambda: log.exists() and "epoch 1/" in log.read_text(), process, "an epoch")
+    stop(process)
+    _, told = process.communicate(timeout=DEADLINE)
+    assert process.returncode != 0
+    assert "checkpoint written; the same command goes on from it" in log.read_text()
+    assert "Traceback" not in told
+    left = sorted(os.listdir(workflow.path(model(training)).parent))
+    assert left == ["checkpoint.safetensors"]
+
+    workflow.run(model(training))
+    assert re.search(r"goes on from a checkpoint after [12] epochs? and", log.read_text())
+    assert file_digest(workflow.path(model(training))) == undisturbed[training]
+    left = sorted(os.listdir(workflow.path(model(training)).parent))
+    assert left == [".kept", "model.json", "model.safetensors", "training.parquet"]
+
+
+def test_how_often_checkpoints_are_written_makes_nothing_stale(finished):
+    config = finished.config
+    config["checkpoint_minutes"] = 3
+    finished.config = config
+    assert finished.stale() == set()
