@@ -102,7 +102,7 @@ class Normalization:
     def __call__(self, images: Tensor) -> Tensor:
         """Return float32 images."""
         images = images.to(torch.float32, memory_format=self.memory_format)
-        return (images - self.mean) / self.std
+        return (images - self.mean).div_(self.std)  # large results are slow to allocate
 
 
 def normalization(

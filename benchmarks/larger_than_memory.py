@@ -1,0 +1,365 @@
+"""Train on a data set larger than memory, and on one that fits into a window: what each takes.
+
+    python benchmarks/larger_than_memory.py --limit 4
+
+Writes random images as prepared data (removed at the end), drops them from the system's cache,
+and runs the workflow's own training program for one epoch in another process, with a network so
+small that feeding it is most of the work. Prints JSON: peak resident memory of that process
+beside what its libraries take, and how fast samples came, with the training and then without.
+Val and test are passed through once.
+
+With --limit, the process runs in a memory control group of Linux (version 1 or 2, where this
+user may make one) that is smaller than the data, so that the system's cache of their files,
+which counts there, cannot hold them either. The cache takes all that the process leaves of it.
+"""
+
+import argparse
+import gc
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+from nontrivial import program
+from nontrivial.atomic import write_text
+from nontrivial.compute import device as devices
+from nontrivial.compute import order
+from nontrivial.compute.batches import place, shuffled_batches
+from nontrivial.data.array_stream import array_stream
+from nontrivial.data.prepared import SPLITS, Description, open_split
+from nontrivial.errors import UserError
+from nontrivial.planning.configuration import complete, read_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "workflow" / "scripts"
+MIB = 1 << 20
+GIB = 1 << 30
+SHAPE = (3, 64, 64)
+CLASSES = 10
+HELD_OUT = 256  # samples of val and of test
+FACTORY = f"{Path(__file__).stem}:small"
+RECIPE = {"epochs": 1, "batch_size": 256, "learning_rate": 0.01}
+PIECE = 1024  # samples written at a time
+DEFAULT_GIB = 6.0
+SHARE = 1.5  # of the limit: the data, unless their size is given
+ONE_WINDOW = 0.9  # of a window: the data that fit into one
+
+
+def small(classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
+    """Return a network that has little to compute."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 8, stride=8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, classes),
+    )
+
+
+# The data.
+
+
+def write_data(folder: Path, nbytes: int) -> int:
+    """Write prepared data with so many bytes in the train split; return its samples."""
+    train = nbytes // (int(np.prod(SHAPE)) + np.dtype(np.int64).itemsize)
+    counts = {"train": train, "val": HELD_OUT, "test": HELD_OUT}
+    generator = np.random.default_rng(0)
+    for split in SPLITS:
+        images, labels = (folder / split / f"{name}.npy" for name in ("images", "labels"))
+        with (
+            array_stream(images, SHAPE, "uint8") as pictures,
+            array_stream(labels, (), "int64") as numbers,
+        ):
+            for first in range(0, counts[split], PIECE):
+                rows = min(PIECE, counts[split] - first)
+                pictures.append(generator.integers(0, 256, (rows, *SHAPE), dtype=np.uint8))
+                numbers.append(generator.integers(0, CLASSES, rows))
+        drop_from_cache(images)
+        drop_from_cache(labels)
+    description = Description(
+        task="classification",
+        classes=[str(number) for number in range(CLASSES)],
+        channels=SHAPE[0],
+        size=SHAPE[1:],
+        dtype="uint8",
+        mean=[127.5] * SHAPE[0],
+        std=[73.9] * SHAPE[0],
+        counts=counts,
+        sha256={},
+    )
+    write_text(folder / "dataset.json", description.to_json())
+    return train
+
+
+def drop_from_cache(path: Path) -> None:
+    """Let the next reader read from the disk; else pages count where they were written."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())  # only what is on the disk can be dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+# The limit.
+
+
+@dataclass(frozen=True)
+class Group:
+    """A memory control group.
+
+    Attributes:
+        folder: of its files.
+        version: of Linux's control groups.
+    """
+
+    folder: Path
+    version: int
+
+    def run(self, command: list[str]) -> list[str]:
+        """Return the command that runs another in the group from its first page on."""
+        enter = 'echo $$ > "$0" && exec "$@"'
+        return ["sh", "-c", enter, str(self.folder / "cgroup.procs"), *command]
+
+    def peak(self) -> int | None:
+        """Return the most bytes that the group held, the system's cache included."""
+        name = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}[self.version]
+        path = self.folder / name  # Linux before 5.19 has no memory.peak
+        return int(path.read_text()) if path.exists() else None
+
+
+@contextmanager
+def limited(nbytes: int) -> Iterator[Group]:
+    """Yield a group that holds no more than that, and no swap.
+
+    Raises:
+        UserError: this machine has no such groups, or this user may not make one.
+    """
+    version, parent = parent_group()
+    folder = parent / f"nontrivial-{os.getpid()}"
+    files = {
+        1: {"memory.limit_in_bytes": nbytes, "memory.memsw.limit_in_bytes": nbytes},
+        2: {"memory.max": nbytes, "memory.swap.max": 0},
+    }[version]
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise UserError(f"--limit: {folder}: {error.strerror}; run as root") from error
+    try:
+        limit, swap = files
+        if not (folder / limit).exists():
+            raise UserError(f"--limit: {parent} does not control memory; run without it")
+        (folder / limit).write_text(str(files[limit]))
+        if (folder / swap).exists():  # not where the system has no swap
+            (folder / swap).write_text(str(files[swap]))
+        yield Group(folder, version)
+    finally:
+        folder.rmdir()
+
+
+def parent_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
+    """Return the version of the machine's memory groups, and the one to make a group in.
+
+    Raises:
+        UserError: there are none.
+    """
+    lines = own.read_text().splitlines() if own.exists() else []
+    paths = {kind: path for _, kind, path in (line.split(":", 2) for line in lines)}
+    if "memory" in paths and (root / "memory").is_dir():
+        return 1, below(root / "memory", paths["memory"])
+    if "" in paths and (root / "cgroup.controllers").exists():
+        group = below(root, paths[""])
+        # A group with processes of its own hands no memory on: beside it, not in it.
+        return 2, group if group == root else group.parent
+    raise UserError("--limit: this machine has no control groups for memory; run without it")
+
+
+def below(root: Path, path: str) -> Path:
+    """Return the folder of this process's group, or the root where a container hides it."""
+    folder = root / path.lstrip("/")
+    return folder if folder.is_dir() else root
+
+
+# The process that trains.
+
+
+def settings() -> dict:
+    """Return the training program's settings, the workflow's defaults filled in."""
+    network = {"factory": FACTORY, "kernels": "", "task": "classification"}
+    training = {"dataset": "random", "network": "small", "recipe": RECIPE}
+    config = {
+        "datasets": {"random": {"source": "digits"}},
+        "networks": {"small": network},
+        "trainings": {"small": training},
+        "experiments": {"small": {"training": "small"}},
+    }
+    filled = complete(config, read_schema(ROOT / "config" / "schema.yaml"))
+    return {
+        "network": {"name": "small", "factory": FACTORY},
+        "recipe": filled["trainings"]["small"]["recipe"],
+    }
+
+
+def train(folder: Path, window: int) -> None:
+    """Train on the data in the folder and print what this process took."""
+    order.WINDOW = window
+    import_module("train_network")  # and with it the libraries, which are counted apart
+    cpu = torch.device("cpu")
+    libraries, read, start = devices.peak_memory(cpu), bytes_read(), time.perf_counter()
+    name = str(SCRIPTS / "train_network.py")
+    sys.argv = [name, "--settings", json.dumps(settings()), "--seed", "0"]
+    sys.argv += ["--data", str(folder), "--kernels", str(folder / "kernels.tsv")]
+    sys.argv += ["--output", str(folder / "model.safetensors")]
+    sys.argv += ["--digest", str(folder / "model.json")]
+    sys.argv += ["--history", str(folder / "training.parquet")]
+    runpy.run_path(name, run_name="__main__")
+    found = {"libraries": libraries, "peak": devices.peak_memory(cpu)}
+    if read is not None:
+        found["read"] = bytes_read() - read
+    found["program_seconds"] = time.perf_counter() - start
+    gc.collect()  # what is still mapped stays in the system's cache
+    print(json.dumps(found | {"feed_seconds": feed(folder)}))
+
+
+def feed(folder: Path) -> float:
+    """Return the seconds in which an epoch's batches come from the disk, nothing being trained."""
+    for name in ("images", "labels"):
+        drop_from_cache(folder / "train" / f"{name}.npy")
+    samples = place({"train": open_split(folder, "train")}, torch.device("cpu"))["train"]
+    start = time.perf_counter()
+    for _ in shuffled_batches(samples, RECIPE["batch_size"], seed=0):
+        pass
+    return time.perf_counter() - start
+
+
+def bytes_read() -> int | None:
+    """Return what this process has read from the disk, where the system tells."""
+    path = Path("/proc/self/io")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), None)
+
+
+# The figures.
+
+
+def measure(folder: Path, nbytes: int, window: int, limit: int | None) -> dict[str, object]:
+    """Return the figures of one epoch on so many bytes of data."""
+    samples = write_data(folder, nbytes)
+    os.chdir(Path(__file__).parent)  # where the factory is
+    command = [sys.executable, str(SCRIPTS / "list_kernels.py"), "--factory", FACTORY]
+    command += ["--channels", str(SHAPE[0]), "--input-size", *map(str, SHAPE[1:])]
+    run([*command, "--output", str(folder / "kernels.tsv")])
+    command = [sys.executable, __file__, "--train-only", str(folder), "--window"]
+    command += [str(window / MIB)]
+    held = None
+    if limit is None:
+        found = json.loads(run(command))
+    else:
+        with limited(limit) as group:
+            found = json.loads(run(group.run(command)))
+            held = group.peak()
+    (epoch,) = pq.read_table(folder / "training.parquet").to_pylist()
+    return {
+        "data_mib": round(nbytes / MIB),
+        "windows": len(order_of(samples, nbytes // samples, window)),
+        "samples": samples,
+        "peak_mib": round(found["peak"] / MIB),
+        "libraries_mib": round(found["libraries"] / MIB),
+        "group_peak_mib": None if held is None else round(held / MIB),
+        "read_from_disk_mib": round(found["read"] / MIB) if "read" in found else None,
+        "program_seconds": round(found["program_seconds"], 1),
+        "epoch_seconds": round(epoch["seconds"], 1),
+        "samples_per_second": round(epoch["samples_per_second"]),
+        "mib_per_second": round(nbytes / MIB / epoch["seconds"]),
+        "mib_per_second_without_training": round(nbytes / MIB / found["feed_seconds"]),
+    }
+
+
+def order_of(samples: int, bytes_per_sample: int, window: int) -> list[order.Window]:
+    order.WINDOW = window
+    return order.epoch_order(samples, bytes_per_sample, RECIPE["batch_size"], 0)
+
+
+def run(command: list[str]) -> str:
+    """Return what a program printed.
+
+    Raises:
+        UserError: it failed; what it said stands on standard error.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == -9:
+        raise UserError("the training was killed: memory is short; raise --limit")
+    if done.returncode:
+        raise UserError(f"a program failed with exit status {done.returncode}; see above")
+    return done.stdout
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--limit", type=float, metavar="GIB", help="memory of the training process")
+    made.add_argument(
+        "--gib",
+        type=float,
+        help=f"size of the larger data; default {SHARE} times the limit, {DEFAULT_GIB} without",
+    )
+    made.add_argument(
+        "--window",
+        type=float,
+        metavar="MIB",
+        default=order.WINDOW / MIB,
+        help="what is shuffled together (default %(default)g); memory follows it",
+    )
+    made.add_argument(
+        "--folder", type=Path, help="write the data below this one; default the temporary folder"
+    )
+    made.add_argument(
+        "--train-only", type=Path, help="data to train on: so the program calls itself"
+    )
+    return made
+
+
+def main(arguments: argparse.Namespace) -> None:
+    window = int(arguments.window * MIB)
+    if arguments.train_only:
+        train(arguments.train_only, window)
+        return
+    limit = None if arguments.limit is None else int(arguments.limit * GIB)
+    size = int(arguments.gib * GIB) if arguments.gib else int(SHARE * (limit or 0))
+    sizes = {"one_window": int(ONE_WINDOW * window), "larger": size or int(DEFAULT_GIB * GIB)}
+    if sizes["larger"] <= window:
+        raise UserError(f"--gib: {arguments.gib:g} GiB fit into a window; take more")
+    cases = {}
+    for name, nbytes in sizes.items():
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            cases[name] = measure(Path(folder), nbytes, window, limit)
+        print(f"{name}: {cases[name]}", file=sys.stderr, flush=True)
+    report = {
+        "date": date.today().isoformat(),
+        "device": devices.describe(devices.pick()),
+        "versions": devices.versions(),
+        "limit_mib": None if limit is None else round(limit / MIB),
+        "window_mib": window / MIB,
+        "batch_size": RECIPE["batch_size"],
+        "cases": cases,
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    program.run(parser(), main)
