@@ -316,6 +316,26 @@ def test_copying_in_pieces_copies_everything(chunk, tmp_path_factory):
             assert np.array_equal(resident.labels.numpy(), labels)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("placement", ["resident", "mapped", "stored"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gets_the_same_batches(tmp_path, monkeypatch, request, kind, placement):
+    wanted = all_placements(tmp_path, kind)["resident"]
+    if placement != "resident":
+        monkeypatch.setattr(batches, "DEVICE_SHARE", 0)
+    if placement == "stored":
+        request.getfixturevalue("small_windows")
+    samples = place({"train": mapped(tmp_path)}, torch.device("cuda"))["train"]
+    assert type(samples) is type(all_placements(tmp_path, kind)[placement])
+    for found, right in (
+        (shuffled_batches(samples, 8, 3), shuffled_batches(wanted, 8, 3)),
+        (streamed(samples, 8), streamed(wanted, 8)),
+    ):
+        got = list(found)
+        assert all(part.device.type == "cuda" for batch in got for part in batch)
+        assert_same([tuple(part.cpu() for part in batch) for batch in got], right)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_sample_is_refused(count):
     samples = ResidentSamples(torch.zeros(count, 1, 2, 2), torch.zeros(count))
