@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,6 +28,47 @@ def test_fp32_is_fp32_and_bf16_is_mixed():
         assert (weight @ weight).dtype == torch.bfloat16
     with pytest.raises(UserError, match="precision: 'fp16' is not one of fp32, bf16"):
         device.arithmetic(torch.device("cpu"), "fp16")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "known"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "arm64", "bf16": True, "sve_max_length": 0}, True),
+        ({"architecture": "arm64", "bf16": False, "sve_bf16": True}, True),
+        ({"architecture": "arm64", "bf16": False, "sve_bf16": False}, False),
+        ({"architecture": "unknown"}, None),
+    ],
+)
+def test_processors_that_compute_in_bf16(capabilities, known, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert device.has_bf16_instructions(torch.device("cpu")) is known
+
+
+def test_bf16_of_this_processor_is_what_the_system_says():
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        pytest.skip("not Linux")
+    flags = {word for line in info.splitlines() for word in line.partition(":")[2].split()}
+    if not flags & {"avx2", "asimd"}:
+        pytest.skip("neither x86 nor ARM, or without flags")
+    expected = bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+    assert device.has_bf16_instructions(torch.device("cpu")) is expected
+
+
+def test_bf16_of_other_devices(monkeypatch):
+    assert device.has_bf16_instructions(torch.device("meta")) is None
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda which: nullcontext(asked.append(which)))
+    for supported in (True, False):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, s=supported: s
+        )
+        assert device.has_bf16_instructions(torch.device("cuda", 1)) is supported
+    assert asked == [torch.device("cuda", 1)] * 2
 
 
 @pytest.mark.parametrize(

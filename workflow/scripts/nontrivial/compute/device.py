@@ -4,7 +4,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,8 @@ import torch
 from nontrivial.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
+# torch's names of what multiplies bf16 numbers: on x86, and on ARM.
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy")
 
 
@@ -80,6 +82,19 @@ def describe(device: torch.device) -> str:
     return _processor()
 
 
+def has_bf16_instructions(device: torch.device) -> bool | None:
+    """Return whether a device computes in bf16 itself; without, torch emulates it, slowly.
+
+    None where torch cannot tell.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return _names_bf16(torch.cpu.get_capabilities())
+    return None
+
+
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes that this process has held: of a GPU's memory, or of the machine's."""
     if device.type == "cuda":
@@ -109,6 +124,11 @@ def versions() -> dict[str, str]:
 
 def _too_large(what: str, batch_size: int) -> str:
     return f"the {what} ran out of memory with batch_size {batch_size}; lower batch_size"
+
+
+def _names_bf16(capabilities: Mapping[str, bool | int | str]) -> bool | None:
+    known = [capabilities[name] for name in _BF16_INSTRUCTIONS if name in capabilities]
+    return any(known) if known else None  # another architecture
 
 
 def _processor() -> str:
