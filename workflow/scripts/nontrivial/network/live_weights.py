@@ -1,48 +1,12 @@
-"""Weights that can meet data: a tap of a kernel that only ever sees padding is dead.
-
-On small maps most taps are: on a map of one pixel, eight of nine taps of a padded 3x3 kernel.
-"""
+"""Weights that can meet data at an input size: those of taps that do not only see padding."""
 
 from collections.abc import Iterable
 
 import numpy as np
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from nontrivial.network.convolutions import Call, stored_weight
-
-
-def live_taps(
-    length: int,
-    outputs: int,
-    taps: int,
-    stride: int,
-    padding: int,
-    dilation: int,
-    transposed: bool = False,
-) -> np.ndarray:
-    """Return which taps of a kernel meet data, along one axis.
-
-    Tap t of output o reads position o * stride - padding + t * dilation, which is data if it
-    is one of the ``length`` inputs. A transposed convolution swaps input and output.
-
-    Args:
-        length: size of the input.
-        outputs: size of the output.
-        taps: size of the kernel.
-        stride: step between outputs.
-        padding: zeros in front of the input.
-        dilation: step between taps.
-        transposed: whether it is a transposed convolution.
-
-    Returns:
-        (taps,) bool.
-    """
-    if transposed:
-        length, outputs = outputs, length
-    offset = np.arange(taps) * dilation - padding
-    first = np.maximum(0, -(offset // stride))  # the least o that reads at or after the start
-    last = np.minimum(outputs - 1, (length - 1 - offset) // stride)
-    return first <= last
+from nontrivial.network.live_taps import front_padding, live_taps
 
 
 def live_mask(call: Call) -> np.ndarray:
@@ -60,7 +24,7 @@ def live_mask(call: Call) -> np.ndarray:
                 call.output_size[axis],
                 taps,
                 module.stride[axis],
-                _front_padding(module, axis),
+                front_padding(module, axis),
                 module.dilation[axis],
                 isinstance(module, _ConvTransposeNd),
             )
@@ -93,12 +57,3 @@ def count_weights(calls: Iterable[Call], paths: Iterable[str]) -> tuple[int, int
         live += pairs * int(np.logical_or.reduce(masks).sum())
         total += weight.numel()
     return live, total
-
-
-def _front_padding(module: _ConvNd, axis: int) -> int:
-    if module.padding == "valid":
-        return 0
-    if module.padding == "same":
-        # torch puts the odd one of an uneven number behind.
-        return module.dilation[axis] * (module.kernel_size[axis] - 1) // 2
-    return module.padding[axis]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nontrivial.network.live_taps import live_part
 from nontrivial.replay.graph import Filter, Operation
 from nontrivial.replay.minimal_filtering import Axis, axis
 
@@ -88,7 +89,7 @@ def prepare(
         if dilation and _filters(inputs, outputs, dilation, place):
             axes = axis(inputs[1], dilation), axis(inputs[2], dilation)
             return _Filtered(weight, bias, *axes, scratch)
-    return _direct(weight, bias, inputs, outputs, numbers)
+    return _direct(weight, bias, inputs, numbers)
 
 
 def channels_last(tensor: Tensor) -> Tensor:
@@ -102,48 +103,17 @@ def _as_called(operation: Operation, weight: Tensor, bias: Tensor) -> Convolutio
     return lambda images: operation.function(images, weight, bias)
 
 
-def _direct(
-    weight: Tensor,
-    bias: Tensor,
-    inputs: tuple[int, ...],
-    outputs: tuple[int, ...],
-    numbers: Filter,
-) -> Convolution:
-    weight, padding = _without_dead_sides(weight, inputs, outputs, numbers)
+def _direct(weight: Tensor, bias: Tensor, inputs: tuple[int, ...], numbers: Filter) -> Convolution:
+    axes = (inputs[1:], weight.shape[2:], numbers.stride, numbers.padding, numbers.dilation)
+    parts = [live_part(*axis) for axis in zip(*axes, strict=True)]
+    for side, part in enumerate(parts, start=2):
+        weight = weight.narrow(side, part.first, part.count)
     weight = channels_last(weight)
-    function = _DIRECT[len(numbers.stride)]
-    # Of a tap alone the dilation means nothing, but with channels innermost and strides
-    # torch 2.14 then reads past its memory.
-    dilation = tuple(
-        1 if taps == 1 else step
-        for taps, step in zip(weight.shape[2:], numbers.dilation, strict=True)
-    )
+    function = _DIRECT[len(parts)]
+    padding = tuple(part.padding for part in parts)
+    dilation = tuple(part.dilation for part in parts)
     after = (numbers.stride, padding, dilation, numbers.groups)
     return lambda images: function(channels_last(images), weight, bias, *after)
-
-
-def _without_dead_sides(
-    weight: Tensor, inputs: tuple[int, ...], outputs: tuple[int, ...], numbers: Filter
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Cut off the outer taps that only ever meet padding."""
-    padding = list(numbers.padding)
-    for side, (length, out) in enumerate(zip(inputs[1:], outputs[1:], strict=True)):
-        stride, dilation = numbers.stride[side], numbers.dilation[side]
-        taps = weight.shape[2 + side]
-        live = [
-            tap
-            for tap in range(taps)
-            if any(0 <= o * stride - padding[side] + tap * dilation < length for o in range(out))
-        ]
-        if not live or len(live) == taps:
-            continue
-        first, count = live[0], live[-1] - live[0] + 1
-        front = padding[side] - first * dilation
-        # The same padding stands behind, so it must lead to as many outputs.
-        if front >= 0 and (length + 2 * front - dilation * (count - 1) - 1) // stride + 1 == out:
-            weight = weight.narrow(2 + side, first, count)
-            padding[side] = front
-    return weight, tuple(padding)
 
 
 def _dense(weight: Tensor, bias: Tensor, inputs: tuple[int, ...], numbers: Filter) -> Convolution:
