@@ -64,6 +64,7 @@ from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
+from nontrivial.network.live_convolutions import without_dead_taps
 from nontrivial.network.networks import build
 from nontrivial.network.registry import NETWORKS
 from nontrivial.planning.configuration import DATASET_TASKS, complete, read_schema
@@ -162,7 +163,9 @@ def ours(case: Case, placed: Samples, recipe: Recipe) -> Iterator[Epoch]:
     model = case.network().to(device=case.device, memory_format=memory_format)
     normalize = normalization(case.mean, case.std, case.device, memory_format)
     problem = Problem(case.task, placed, normalize, lambda model: 0.0, "score")
-    return Training(model, problem, recipe, SEED, case.device).run()
+    training = Training(model, problem, recipe, SEED, case.device)
+    with without_dead_taps(model, case.images.shape[1], case.images.shape[2:]):
+        yield from training.run()
 
 
 # Their side.
@@ -519,8 +522,10 @@ def to_accuracy(
     validate = partial(score, split="val")
     problem = Problem(description.task, placed["train"], normalize, validate, metric)
     before = seconds_since_start()
-    epochs = list(Training(model, problem, recipe, SEED, device).run())
-    test = score(model, "test")
+    training = Training(model, problem, recipe, SEED, device)
+    with without_dead_taps(model, description.channels, description.size):
+        epochs = list(training.run())
+        test = score(model, "test")
     wall = seconds_since_start()
     return {
         "network": network["name"],

@@ -233,7 +233,8 @@ def test_time_to_a_score_of_a_recipe(benchmark, made, tmp_path, capsys, task, wa
     assert ("not reached" in printed.err) == (wanted == 1.01)
     (network,) = made
     assert network.batches == [4] * 6
-    assert network.scored == [COUNTS["val"]] * 2 + [COUNTS["test"]]
+    # One image first, to see which taps meet data.
+    assert network.scored == [1] + [COUNTS["val"]] * 2 + [COUNTS["test"]]
 
 
 def test_time_to_a_score_of_a_training(benchmark, made, tmp_path, capsys):

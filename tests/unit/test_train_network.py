@@ -223,3 +223,28 @@ def test_the_real_networks_train_in_bf16(place, task, name, dice_weight):
     model = networks.build(name, None, 2, 1, SIZE)
     weights.load(target / "model.safetensors", model)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(("instructions", "told"), [(True, 0), (None, 0), (False, 1)])
+def test_bf16_without_instructions_is_told_once(place, monkeypatch, caplog, instructions, told):
+    table_of(place, "own", "own_networks:classifier")
+    monkeypatch.setattr("train_network.devices.has_bf16_instructions", lambda device: instructions)
+    run(place, settings_of("own", "own_networks:classifier", precision="bf16"))
+    assert caplog.text.count("has no bf16 instructions") == told
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_a_training(place):
+    table_of(place, "own", "own_networks:classifier")
+    plain = run(place, settings_of("own", "own_networks:classifier"))
+    compiled = run(
+        place, settings_of("own", "own_networks:classifier", compile=True), out="compiled"
+    )
+    losses = [
+        [row["loss"] for row in pq.read_table(target / "training.parquet").to_pylist()]
+        for target in (plain, compiled)
+    ]
+    # The network's dropout draws otherwise when compiled.
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
+    model = networks.build("own", "own_networks:classifier", 2, 1, SIZE)
+    weights.load(compiled / "model.safetensors", model)

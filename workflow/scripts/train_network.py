@@ -1,7 +1,8 @@
 """Train one network on one prepared data set with one recipe and one seed."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from nontrivial.kept import keep, kept, recall
 from nontrivial.network import networks, registry, weights
 from nontrivial.network.convolutions import check_table
 from nontrivial.network.kernels import read_table, structure_digest
+from nontrivial.network.live_convolutions import without_dead_taps
 from nontrivial.program import log
-from nontrivial.training.checkpoint import Checkpoints, State
+from nontrivial.training.checkpoint import Checkpoints
 from nontrivial.training.history import read_identity, write_history
 from nontrivial.training.interruption import Interruption, noticed
 from nontrivial.training.loop import Problem, Training
@@ -112,21 +114,18 @@ def train_network(
             placed = place({split: open_split(data, split) for split in SPLITS}, device)
             score = _scorer(description, data, placed, normalize, device, interruption.check)
             metric = METRICS[description.task]
-            validate = partial(score, split="val")
-            problem = Problem(description.task, placed["train"], normalize, validate, metric)
-            training = Training(model, problem, recipe, seed, device)
+            problem = Problem(
+                description.task, placed["train"], normalize, partial(score, split="val"), metric
+            )
             _tell(network["name"], recipe, device, len(placed["train"]))
-            if (state := checkpoints.latest()) is not None:
-                training.resume(state)
-                _tell_resumed(training, state, device)
-            try:
-                for _ in training.run(partial(_between_steps, training, checkpoints, interruption)):
-                    pass
-                test = score(model, "test")
-            except Interrupted:
-                checkpoints.save(training.state())
-                log.info("%s: checkpoint written; the same command goes on from it", output.parent)
-                raise
+            training = Training(model, problem, recipe, seed, device)
+            with without_dead_taps(model, description.channels, description.size):
+                _resume(training, checkpoints, device)
+                between_steps = partial(_between_steps, training, checkpoints, interruption)
+                with _kept_when_interrupted(training, checkpoints):
+                    for _ in training.run(between_steps):
+                        pass
+                    test = score(model, "test")
             log.info("test %s: %.4f", metric, test)
             digest.unlink(missing_ok=True)  # it must not vouch for the next file
             weights.save(
@@ -146,6 +145,30 @@ def train_network(
             checkpoints.remove()
     except UserError as error:
         raise UserError(f"{output.parent}: {error}") from error
+
+
+def _resume(training: Training, checkpoints: Checkpoints, device: torch.device) -> None:
+    state = checkpoints.latest()
+    if state is None:
+        return
+    training.resume(state)
+    log.info("goes on from a checkpoint after %s", training.position)
+    if state.values["device"] != devices.describe(device):
+        log.warning(
+            "the training was begun on %s: the weights may differ from those of an"
+            " uninterrupted one",
+            state.values["device"],
+        )
+
+
+@contextmanager
+def _kept_when_interrupted(training: Training, checkpoints: Checkpoints) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted:
+        checkpoints.save(training.state())
+        log.info("checkpoint written after %s; the same command goes on from it", training.position)
+        raise
 
 
 def _between_steps(
@@ -168,6 +191,10 @@ def _checkpoint_size(model: nn.Module) -> int:
 
 
 def _tell(network: str, recipe: Recipe, device: torch.device, samples: int) -> None:
+    if recipe.precision == "bf16" and devices.has_bf16_instructions(device) is False:
+        log.warning(
+            "%s has no bf16 instructions: precision fp32 is likely faster", devices.describe(device)
+        )
     log.info(
         "%s on %s, %s, %d threads: %d samples, %d epochs, batches of %d",
         network,
@@ -178,16 +205,6 @@ def _tell(network: str, recipe: Recipe, device: torch.device, samples: int) -> N
         recipe.epochs,
         recipe.batch_size,
     )
-
-
-def _tell_resumed(training: Training, state: State, device: torch.device) -> None:
-    log.info("goes on from a checkpoint after %s", training.position)
-    if state.values["device"] != devices.describe(device):
-        log.warning(
-            "the training was begun on %s: the weights may differ from those of an"
-            " uninterrupted one",
-            state.values["device"],
-        )
 
 
 def is_trained(identity: str, output: Path, history: Path, digest: Path) -> bool:

@@ -11,7 +11,7 @@ class UserError(Exception):
     """
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
     """Someone asked the program to end, by a signal; what it has done so far is kept.
 
     Programs end with the exit status that shells give to the signal.

@@ -90,7 +90,7 @@ def has_bf16_instructions(device: torch.device) -> bool | None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in every release
         return _names_bf16(torch.cpu.get_capabilities())
     return None
 
