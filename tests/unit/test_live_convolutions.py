@@ -1,6 +1,7 @@
 import copy
 import pickle
 from contextlib import contextmanager
+from math import prod
 
 import pytest
 import torch
@@ -112,18 +113,42 @@ def test_outputs_and_gradients_are_those_of_the_plain_convolution(drawn):
 @given(drawn=convolutions(), innermost=st.booleans())
 def test_in_the_numbers_and_orders_of_training(drawn, innermost):
     module, images = drawn
+    size = tuple(images.shape[2:])
     model = nn.Sequential(module)
+    (call,) = forward_calls(model, images.shape[1], size)
+    live = live_mask(call)
+    # Of a kernel that only meets padding torch 2.14 may read past its memory, too.
+    assume(live.any())
     expected = results(model, images)
     model, images = model.float(), images.float()
     if innermost:
         model = model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    with numbers(torch.float32), without_dead_taps(model, images.shape[1], images.shape[2:]):
-        found = results(model, images)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = results(model, images)
-    assert_close(found, expected, 1e-5)
-    assert_close(rounded, expected, 0.02)
+    with numbers(torch.float32), without_dead_taps(model, images.shape[1], size) as paths:
+        assert_close(results(model, images), expected, 1e-5)
+        parts = module.live_parts[size] if paths else ()
+        taps = prod(part.count for part in parts) if parts else live.size
+        # The gradient of a dead tap that stays torch 2.14 may leave unwritten in bf16.
+        if taps == live.sum():
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert_close(results(model, images), expected, 0.02)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_in_bf16_a_dead_tap_has_no_gradient(order):
+    # torch 2.14 leaves that of the whole kernel unwritten: memory full of ones shows through.
+    model = nn.Sequential(nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False))
+    model = model.float().to(memory_format=order)
+    images = torch.rand(16, 64, 1, 1, dtype=torch.float32).contiguous(memory_format=order)
+    with numbers(torch.float32), without_dead_taps(model, 64, (1, 1)):
+        for _ in range(10):
+            held = [torch.ones(64 * 64 * 9, dtype=torch.bfloat16) for _ in range(4)]
+            del held
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                gradient = results(model, images)["0.weight"]
+            assert gradient[:, :, 1, 1].all()
+            gradient[:, :, 1, 1] = 0
+            assert not gradient.any()
 
 
 def test_in_resnet34_at_32_pixels_the_last_block_is_changed_and_computes_the_same():
