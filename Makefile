@@ -33,7 +33,7 @@ benchmark: $(INSTALLED)
 		--precision fp32 bf16 --rounds 3
 	$(BIN)/python benchmarks/train.py --network resnet34 --steps 20
 	$(BIN)/python benchmarks/train.py --network pspnet_resnet34 --steps 8
-	$(BIN)/python benchmarks/larger_than_memory.py --gib 6 --limit 4
+	$(BIN)/python benchmarks/larger_than_memory.py --gib 6
 	$(BIN)/python benchmarks/quickstart.py
 	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir $(DATA))

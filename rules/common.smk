@@ -96,29 +96,31 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
-def pass_on_to_trainings(signal_number):
-    """Let trainings stop at once, with a checkpoint, when Snakemake is asked to stop.
+def stop_trainings_with_snakemake():
+    """Let trainings stop at once, with a checkpoint, when Snakemake on this machine has to stop.
 
-    Snakemake itself waits for the jobs that run, which for a training can be a day.
+    Snakemake itself waits at SIGTERM for the jobs that run, which for a training can be a day,
+    and dies of a closed terminal with its folder locked.
     """
-    before = signal.getsignal(signal_number)
+    start_nothing_new, interrupt = map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))
 
     def stop(number, frame):
         for process in psutil.Process().children(recursive=True):
             try:
-                if any(word.endswith("/train_network.py") for word in process.cmdline()):
+                # Of a shell that has not become the training yet, it is part of a word.
+                if any("/train_network.py" in word for word in process.cmdline()):
                     process.send_signal(number)
             except psutil.Error:  # it has just ended
                 continue
-        before(number, frame)
+        (interrupt if number == signal.SIGINT else start_nothing_new)(number, frame)
 
-    if callable(before):
-        signal.signal(signal_number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, say
+            signal.signal(number, stop)
 
 
 onstart:
-    pass_on_to_trainings(signal.SIGTERM)
-    pass_on_to_trainings(signal.SIGINT)
+    stop_trainings_with_snakemake()
     for spec in SPECS:
         if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
             write_text(spec.path, spec.text)

@@ -71,10 +71,12 @@ def test_a_truncated_one_falls_back_to_the_one_before(two, kept, caplog):
 
 
 def test_no_changed_byte_goes_unnoticed(two):
-    content = bytearray((two / LAST).read_bytes())
+    content, before = (two / LAST).read_bytes(), (two / PREVIOUS).read_bytes()
     for place in range(len(content)):
-        changed = bytes(byte ^ 1 if index == place else byte for index, byte in enumerate(content))
+        changed = bytearray(content)
+        changed[place] ^= 1
         (two / LAST).write_bytes(changed)
+        (two / PREVIOUS).write_bytes(before)
         found = latest(two)
         # A space of the header's padding may change without a change of content.
         assert same(found, state_of(1)) or same(found, state_of(2))
@@ -110,6 +112,31 @@ def test_the_one_before_may_be_the_right_one(two):
     other = {**ORIGIN, "configuration": "tried in between"}
     Checkpoints(two, other, 60).save(state_of(3))
     assert same(latest(two), state_of(2))
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, {**ORIGIN, "code": "other"}])
+def test_the_one_before_that_was_taken_is_not_lost_to_the_next_save(two, origin):
+    """Neither a damaged last one nor one of another training takes its place."""
+    if origin == ORIGIN:
+        (two / LAST).write_bytes(b"cut short")
+    else:
+        Checkpoints(two, origin, 60).save(state_of(3))
+        Checkpoints(two, origin, 60).save(state_of(4))
+        (two / PREVIOUS).write_bytes((two / LAST).read_bytes())
+        Checkpoints(two, ORIGIN, 60).save(state_of(1))
+        (two / LAST).replace(two / "mine")
+        (two / PREVIOUS).replace(two / LAST)
+        (two / "mine").replace(two / PREVIOUS)
+    checkpoints = Checkpoints(two, ORIGIN, 60)
+    taken = checkpoints.latest()
+    checkpoints.save(state_of(5))
+    (two / LAST).unlink()  # as between the two renames
+    assert same(latest(two), taken)
+
+
+def test_starting_over_is_told(two, caplog):
+    latest(two, {**ORIGIN, "code": "other"})
+    assert "the training starts over" in caplog.text
 
 
 def test_due_by_the_clock(tmp_path, monkeypatch):

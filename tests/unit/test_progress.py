@@ -33,6 +33,19 @@ def test_a_log_gets_plain_lines_now_and_then(caplog):
     ]
 
 
+@pytest.mark.usefixtures("clock")
+def test_a_training_taken_up_counts_from_there(caplog):
+    caplog.set_level(logging.INFO, logger="nontrivial")
+    with progress.Progress(2, 6, 16, done=6) as shown:
+        shown.epoch(1, 0.5, "accuracy", 0.25, 8.0)  # its steps were done before
+        for _ in range(3):
+            shown.step()
+    assert caplog.messages == [
+        "epoch 1/2: loss 0.5000, val accuracy 0.2500, 8 samples/s",
+        "epoch 2/2, step 3/6, 1 samples/s, 0:40 left",
+    ]
+
+
 def test_a_terminal_gets_a_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_trainings import PROGRAM, run, set_up, settings_of, table_of
+from small_trainings import PROGRAM, SIZE, run, set_up, settings_of, table_of
 
 import train_network
 from nontrivial.errors import Interrupted
+from nontrivial.network import networks
 from nontrivial.training import random_state
-from nontrivial.training.checkpoint import LAST, PREVIOUS
+from nontrivial.training.checkpoint import LAST, PREVIOUS, Checkpoints
 from nontrivial.training.interruption import Interruption
 
 CPU = torch.device("cpu")
@@ -165,10 +166,54 @@ def test_a_checkpoint_begun_on_another_processor_is_told(place, stopped_at, monk
     table_of(place, "own", "own_networks:classifier")
     settings = settings_of("own", "own_networks:classifier")
     stopped_at(4, place, settings)
-    monkeypatch.setattr("nontrivial.compute.device._processor", lambda: "another (1 core)")
+    monkeypatch.setattr("nontrivial.training.loop.describe", lambda device: "another (1 core)")
+    monkeypatch.setattr("train_network.devices.describe", lambda device: "another (1 core)")
     _, rows = result(run(place, settings))
-    assert "the weights may differ" in caplog.text
+    assert "now another (1 core): the weights may differ" in caplog.text
     assert rows[-1]["device"] == "another (1 core)" != rows[0]["device"]
+
+
+def test_a_full_disk_when_stopped_leaves_the_last_good_one(place, stopped_at, monkeypatch):
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier")
+    weights, _ = result(run(place, settings))
+    stopped_at(1, place, settings, out="full")
+    before = (place / "full" / LAST).read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nontrivial.training.checkpoint.tensor_file.write", full)
+        patched.setattr(train_network, "noticed", lambda: nullcontext(StopsAt(2)))
+        with pytest.raises(OSError, match="No space left") as caught:
+            run(place, settings, out="full")
+    assert caught.value.filename == str(place / "full" / LAST)
+    assert (place / "full" / LAST).read_bytes() == before
+    assert os.listdir(place / "full") == [LAST]
+    assert result(run(place, settings, out="full"))[0] == weights
+
+
+def test_the_size_of_a_checkpoint_is_known_beforehand(place, stopped_at):
+    table_of(place, "own", "own_networks:classifier")
+    stopped_at(2, place, settings_of("own", "own_networks:classifier"))
+    size = train_network._checkpoint_size(
+        networks.build("own", "own_networks:classifier", 2, 1, SIZE)
+    )
+    rest = 30_000  # the states of chance and the header
+    assert size < (place / "out" / LAST).stat().st_size < size + rest
+
+
+def test_seconds_go_on(place, stopped_at):
+    """An epoch's seconds are those of its steps, before and after a stop, and nothing else."""
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier")
+    stopped_at(1, place, settings)
+    spent = Checkpoints(place / "out", {}, 60).latest().values["seconds"]
+    run(place, settings)
+    (first, _) = pq.read_table(place / "out" / "training.parquet").to_pylist()
+    assert 0 < spent < first["seconds"]
+    assert first["samples_per_second"] == pytest.approx(16 / first["seconds"])
 
 
 def test_a_full_disk_does_not_stop_a_training(place, monkeypatch, caplog):
@@ -194,6 +239,7 @@ def start(folder, settings, out, *more):
         "--output": f"{out}/model.safetensors",
         "--digest": f"{out}/model.json",
         "--history": f"{out}/training.parquet",
+        "--code": "code",
         "--log": f"{out}.log",
     }
     line = [sys.executable, str(PROGRAM), *(word for pair in arguments.items() for word in pair)]
@@ -210,7 +256,7 @@ def wait_for(path, text, process):
     raise AssertionError(f"{text!r} did not come: {path.read_text()}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_process(place, number):
     table_of(place, "own", "own_networks:classifier")
     settings = settings_of("own", "own_networks:classifier", epochs=4000)

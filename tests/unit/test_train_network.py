@@ -127,6 +127,7 @@ def test_same_seed_same_bytes_in_another_process(place, task, factory):
             "--output": f"{out}/model.safetensors",
             "--digest": f"{out}/model.json",
             "--history": f"{out}/training.parquet",
+            "--code": "code",
             "--log": f"{out}/log",
         }
         line = [
@@ -248,3 +249,22 @@ def test_a_compiled_training_is_a_training(place):
     assert losses[1] == pytest.approx(losses[0], rel=0.2)
     model = networks.build("own", "own_networks:classifier", 2, 1, SIZE)
     weights.load(compiled / "model.safetensors", model)
+
+
+def test_without_a_compiler_compile_is_refused(place, monkeypatch):
+    table_of(place, "own", "own_networks:classifier")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place / "cache"))
+    with pytest.raises(UserError, match=r"torch\.compile failed \(.*\); mend that or set compile"):
+        run(place, settings_of("own", "own_networks:classifier", compile=True))
+
+
+def test_a_branch_that_opens_late_trains(place):
+    """Its parameters get their first gradient when others have momentum already."""
+    table_of(place, "own", "own_networks:late")
+    target = run(place, settings_of("own", "own_networks:late"))
+    model = networks.build("own", "own_networks:late", 2, 1, SIZE)
+    torch.manual_seed(0)
+    begun = networks.build("own", "own_networks:late", 2, 1, SIZE).late.weight
+    weights.load(target / "model.safetensors", model)
+    assert not torch.allclose(begun, model.late.weight)

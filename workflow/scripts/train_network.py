@@ -72,6 +72,7 @@ def train_network(
         UserError: the settings, the data, the kernel table and the network do not fit
             together, the loss is not finite, or memory or the disk is short.
         Interrupted: a signal asked the process to end; a checkpoint is written.
+        OSError: the disk is full or read-only; the last checkpoint stays.
     """
     recipe = read_recipe(settings["recipe"])
     network = settings["network"]
@@ -86,6 +87,7 @@ def train_network(
         "code": code,
     }
     results = [output, history, digest]
+    # A checkpoint that lies there is of another training, tried in between, and stays.
     if is_trained(_digest(origin), *map(kept, results)):
         recall(results)
         log.info("%s: trained already from the same data, recipe and code; kept", output.parent)
@@ -153,12 +155,16 @@ def _resume(training: Training, checkpoints: Checkpoints, device: torch.device) 
         return
     training.resume(state)
     log.info("goes on from a checkpoint after %s", training.position)
-    if state.values["device"] != devices.describe(device):
-        log.warning(
-            "the training was begun on %s: the weights may differ from those of an"
-            " uninterrupted one",
-            state.values["device"],
-        )
+    here = {"device": devices.describe(device), "versions": devices.versions()}
+    for what, now in here.items():
+        if state.values[what] != now:
+            log.warning(
+                "begun with %s %s, now %s: the weights may differ from those of a training that was"
+                " not stopped",
+                what,
+                state.values[what],
+                now,
+            )
 
 
 @contextmanager
@@ -288,7 +294,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--digest", type=Path, required=True, help="model.json")
     parser.add_argument("--history", type=Path, required=True, help="training.parquet")
-    parser.add_argument("--code", default="", help="fingerprint of the code")
+    parser.add_argument("--code", required=True, help="fingerprint of the code")
     parser.add_argument(
         "--checkpoint-minutes", type=float, default=10, help="time between checkpoints"
     )

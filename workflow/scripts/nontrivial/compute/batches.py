@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nontrivial.compute import order
 from nontrivial.compute.order import Window
-from nontrivial.compute.order import steps_per_epoch as steps_per_epoch
 from nontrivial.compute.stored import StoredArray, StoredSamples
 
 DEVICE_SHARE = 0.5  # of the free memory of a GPU; the rest is for weights and activations

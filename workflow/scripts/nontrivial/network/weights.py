@@ -1,44 +1,31 @@
 """Trained weights in safetensors files: no code runs when one is read."""
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 
+from nontrivial import tensor_file
 from nontrivial.atomic import replacing
 from nontrivial.errors import UserError
-
-_LENGTH_BYTES = 8  # a safetensors file opens with the header's length, little-endian
 
 
 def save(model: torch.nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the network's state, under its own state-dict names, in one step.
 
-    Equal states and metadata give equal bytes: the library itself writes metadata in an
-    order that changes from run to run, so the header is spelled here, keys sorted.
+    Equal states and metadata give equal bytes.
 
     Args:
         model: the network, on any device.
         path: file to write.
         metadata: text by key; the kernel table's structure digest goes under ``kernels``.
+
+    Raises:
+        UserError: the state holds a tensor of a type that cannot be saved.
+        OSError: the disk is full, say.
     """
-    # Cloned one by one, because the format refuses two names for one memory (tied weights).
-    state = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in model.state_dict().items()
-    }
-    content = to_bytes(state)
-    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
-    header["__metadata__"] = metadata
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)  # the format aligns the tensors
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
-        file.write(text)
-        file.write(memoryview(content)[_LENGTH_BYTES + length :])
+        tensor_file.write(file, model.state_dict(), metadata)
 
 
 def load(path: Path, model: torch.nn.Module) -> dict[str, str]:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor, uint8
+from torch import Tensor
 
+from nontrivial import tensor_file
 from nontrivial.atomic import remove_parts, replacing
 from nontrivial.canonical import canonical
 from nontrivial.errors import UserError
@@ -35,7 +36,7 @@ class State:
     """All that a training needs to go on.
 
     Attributes:
-        tensors: on the CPU, contiguous, by name.
+        tensors: by name.
         values: plain values, as JSON has them.
     """
 
@@ -64,9 +65,8 @@ class Checkpoints:
         self._written = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         remove_parts(self._last)
-        with replacing(folder / ".writable"):  # better known now than after a day
+        with TemporaryFile(dir=folder):  # that it cannot be is better known now than after a day
             pass
-        (folder / ".writable").unlink()
 
     def refuse_small_disk(self, size: int) -> None:
         """Refuse to begin where the checkpoints of a training will not fit.
@@ -104,20 +104,23 @@ class Checkpoints:
             "values": values,
             "sha256": _digest(state.tensors, values),
         }
-        content = to_bytes(state.tensors, metadata)
-        self._written = time.monotonic()  # of the attempt: a full disk is not tried at each step
-        with replacing(self._last) as temporary:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if self._last.exists():
-                self._last.replace(self._previous)
+        try:
+            with replacing(self._last) as temporary:
+                with temporary.open("wb") as file:
+                    tensor_file.write(file, state.tensors, metadata)
+                    # The last one is not moved away before this one is safe.
+                    file.flush()
+                    os.fsync(file.fileno())
+                if self._last.exists():
+                    self._last.replace(self._previous)
+        finally:
+            self._written = time.monotonic()  # a full disk, too, is not tried at each step
 
     def latest(self) -> State | None:
         """Return the newest checkpoint that is whole and of this training, or None.
 
-        Says in the log which ones it passed over, and why.
+        Says in the log which ones it passed over, and why. One that is taken stands as the
+        last from then on, so that the next save keeps it.
         """
         for path in self._present():
             try:
@@ -129,7 +132,11 @@ class Checkpoints:
             if changed:
                 log.warning("%s: of other %s; refused", path, " and ".join(changed))
                 continue
+            if path != self._last:
+                path.replace(self._last)
             return state
+        if any(self._present()):
+            log.warning("no checkpoint to go on from: the training starts over")
         return None
 
     def remove(self) -> None:
@@ -156,5 +163,5 @@ def _digest(tensors: dict[str, Tensor], values: str) -> str:
     digest = hashlib.sha256(values.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(memoryview(tensors[name].reshape(-1).view(uint8).numpy()))
+        digest.update(tensor_file.content(tensors[name]))
     return digest.hexdigest()

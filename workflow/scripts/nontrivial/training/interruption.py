@@ -22,7 +22,7 @@ class Interruption:
         """Remember the first signal; later ones ask for the same."""
         if self._number is None:
             self._number = number
-            log.info("%s: stopping after this step", signal.Signals(number).name)
+            log.info("%s: stopping", signal.Signals(number).name)
 
     def check(self) -> None:
         """Do nothing, unless a signal has come.

@@ -9,18 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from nontrivial.canonical import canonical
-from nontrivial.compute.batches import (
-    Normalization,
-    Samples,
-    shuffled_batches,
-    steps_per_epoch,
-)
+from nontrivial.compute.batches import Normalization, Samples, shuffled_batches
 from nontrivial.compute.device import arithmetic, describe, versions
+from nontrivial.compute.order import steps_per_epoch
 from nontrivial.compute.reproducibility import derive_seed, seed_everything
 from nontrivial.errors import UserError
 from nontrivial.training import random_state
 from nontrivial.training.augmentation import change_intensity, crop_and_flip, deform
 from nontrivial.training.checkpoint import State
+from nontrivial.training.compiled import compiled
 from nontrivial.training.losses import classification_loss, segmentation_loss
 from nontrivial.training.optimizer import load_buffers, nesterov, set_learning_rate
 from nontrivial.training.progress import Progress
@@ -103,7 +100,7 @@ class Training:
         """
         self.epochs: list[Epoch] = []
         self._model = model
-        self._forward = torch.compile(model) if recipe.compile else model
+        self._forward = compiled(model) if recipe.compile else model
         self._problem = problem
         self._recipe = recipe
         self._seed = seed
@@ -154,10 +151,10 @@ class Training:
     @property
     def position(self) -> str:
         """How far it is, in words."""
-        return f"{len(self.epochs)} epochs and {self._step} of {self._steps} steps"
+        return f"step {self._step} of {self._steps} of epoch {self._epoch}"
 
     def state(self) -> State:
-        """Return what :meth:`resume` needs to go on from here.
+        """Return what :meth:`resume` needs to go on from here; the next step changes it.
 
         Raises:
             UserError: the loss is not finite: nothing good can go on from here.
@@ -171,10 +168,10 @@ class Training:
         tensors["random/augmentation"] = self._generator.get_state()
         tensors["loss"] = self._loss
         return State(
-            # Cloned, because the file's format refuses two names for one memory (tied weights).
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            tensors,
             {
                 "device": describe(self._device),
+                "versions": versions(),
                 "epochs": [asdict(epoch) for epoch in self.epochs],
                 "step": self._step,
                 "seconds": self._seconds,
@@ -221,20 +218,21 @@ class Training:
             first_step=self._step,
         )
         self._model.train()
-        before, started = self._seconds, time.perf_counter()
+        started = time.perf_counter()
         with closing(batches):
             for images, labels in batches:
                 self._take_step(images, labels)
-                self._seconds = before + time.perf_counter() - started
+                self._seconds += time.perf_counter() - started
                 progress.step()
                 after_step()
+                started = time.perf_counter()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self._seconds = before + time.perf_counter() - started
+        self._seconds += time.perf_counter() - started
 
     def _take_step(self, images: Tensor, labels: Tensor) -> None:
         recipe = self._recipe
-        images, labels = augmented(self._problem, recipe, images, labels, self._generator)
+        images, labels = _augmented(self._problem, recipe, images, labels, self._generator)
         set_learning_rate(self._optimizer, self._rate(self._step))
         self._optimizer.zero_grad(set_to_none=True)
         with arithmetic(self._device, recipe.precision):
@@ -280,7 +278,7 @@ class Training:
             )
 
 
-def augmented(
+def _augmented(
     problem: Problem, recipe: Recipe, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return a batch as the network sees it: augmented and normalized images, and labels."""

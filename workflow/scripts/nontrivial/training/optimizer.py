@@ -10,7 +10,7 @@ def nesterov(model: nn.Module, momentum: float, weight_decay: float) -> torch.op
     Weights of convolutions and matrices decay; vectors (biases, batch normalization) do not.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -20,6 +20,11 @@ def nesterov(model: nn.Module, momentum: float, weight_decay: float) -> torch.op
         nesterov=True,
         fused=True,
     )
+    # The fused step cannot begin with some parameters and take up others later, which a network
+    # with branches does. From zero momentum, the first step is the one without.
+    for parameter in parameters:
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -74,21 +74,24 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text)
         log.info(
-            "epoch %d/%d: %s, %.0f samples/s, %s left",
+            "epoch %d/%d: %s, %.0f samples/s%s",
             epoch,
             self._epochs,
             text,
             rate,
-            _clock(self._remaining(now)),
+            self._left(now),
         )
 
     def _pace(self, now: float) -> str:
         rate = (self._done - self._before) * self._samples / max(now - self._started, 1e-9)
-        return f"{rate:.0f} samples/s, {_clock(self._remaining(now))} left"
+        return f"{rate:.0f} samples/s{self._left(now)}"
 
-    def _remaining(self, now: float) -> float:
+    def _left(self, now: float) -> str:
+        done = self._done - self._before
+        if not done:  # taken up at the end of an epoch: nothing is known of the pace
+            return ""
         ahead = self._epochs * self._steps - self._done
-        return (now - self._started) / max(self._done - self._before, 1) * ahead
+        return f", {_clock((now - self._started) / done * ahead)} left"
 
 
 def _clock(seconds: float) -> str:

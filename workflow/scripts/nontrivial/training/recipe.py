@@ -25,7 +25,7 @@ class Recipe:
         label_smoothing: probability mass spread evenly over the classes.
         dice_weight: share of the soft Dice loss, 0 to 1; segmentation only.
         precision: ``fp32`` (TF32 off) or ``bf16`` (autocast), whatever the device.
-        compile: whether torch.compile builds the steps.
+        compile: whether torch.compile builds the network's forward and backward pass.
         threads: processor threads, because their number changes the last bits.
         augmentation: what is changed at random in each sample.
     """

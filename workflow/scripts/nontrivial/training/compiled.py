@@ -1,0 +1,30 @@
+"""A network built by torch.compile."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nontrivial.errors import UserError
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the network's forward pass, compiled when it is first called.
+
+    Raises (when called):
+        UserError: it cannot be compiled, for want of a compiler, say.
+    """
+    forward = torch.compile(model)
+    # Only now: torch.compile has imported it, which takes a second.
+    from torch._dynamo.exc import TorchDynamoException
+
+    def call(images: Tensor) -> Tensor:
+        try:
+            return forward(images)
+        except TorchDynamoException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"recipe: torch.compile failed ({reason}); mend that or set compile to false"
+            ) from error
+
+    return call
