@@ -119,7 +119,8 @@ def test_while_a_checkpoint_is_written(place, monkeypatch):
     settings = settings_of("own", FACTORY)
     weights = weights_of(run(place, settings))
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "to_bytes", stopping(checkpoint.to_bytes))
+        write = stopping(checkpoint.tensor_file.write)
+        patched.setattr(checkpoint.tensor_file, "write", write)
         with pytest.raises(Interrupted, match="SIGTERM"):
             run(place, settings, out="stopped", seconds=0)
     assert sorted(os.listdir(place / "stopped")) == [PREVIOUS, LAST]
