@@ -102,6 +102,13 @@ def test_weights_alone_are_no_checkpoint(two):
     assert same(latest(two), state_of(1))
 
 
+def test_one_that_cannot_be_read_is_not_passed_over(two):
+    (two / LAST).unlink()
+    (two / LAST).mkdir()
+    with pytest.raises(OSError, match="directory"):
+        latest(two)
+
+
 @pytest.mark.parametrize("key", sorted(ORIGIN))
 def test_of_another_origin_is_refused_with_a_line(two, key, caplog):
     assert latest(two, {**ORIGIN, key: "other"}) is None

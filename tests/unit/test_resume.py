@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 from small_trainings import PROGRAM, SIZE, run, set_up, settings_of, table_of
 
 import train_network
-from nontrivial.errors import Interrupted
+from nontrivial.errors import Interrupted, UserError
 from nontrivial.network import networks
 from nontrivial.training import random_state
 from nontrivial.training.checkpoint import LAST, PREVIOUS, Checkpoints
@@ -202,6 +203,36 @@ def test_the_size_of_a_checkpoint_is_known_beforehand(place, stopped_at):
     )
     rest = 30_000  # the states of chance and the header
     assert size < (place / "out" / LAST).stat().st_size < size + rest
+
+
+def test_states_of_chance_are_of_one_kind_of_device(place, stopped_at):
+    table_of(place, "own", "own_networks:classifier")
+    stopped_at(2, place, settings_of("own", "own_networks:classifier"))
+    with safe_open(place / "out" / LAST, framework="pt") as file:
+        origin = json.loads(file.metadata()["origin"])
+    assert origin["kind of device"] == "cpu"  # a checkpoint of another origin is refused
+
+
+def test_buffers_that_are_not_saved_with_the_network_are_in_a_checkpoint(place, stopped_at):
+    table_of(place, "own", "own_networks:unsaved")
+    settings = settings_of("own", "own_networks:unsaved")
+    weights, _ = result(run(place, settings))
+    stopped_at(1, place, settings, out="stopped")
+    assert result(run(place, settings, out="stopped"))[0] == weights
+
+
+def test_a_checkpoint_of_a_network_that_became_another(place, stopped_at):
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier")
+    stopped_at(2, place, settings)
+    own = place / "own_networks.py"
+    own.write_text(own.read_text().replace("nn.BatchNorm2d(4)", "nn.BatchNorm2d(4, affine=False)"))
+    sys.modules.pop("own_networks")
+    with pytest.raises(
+        UserError, match=r"out: the checkpoint does not fit.*delete the checkpoints"
+    ):
+        run(place, settings)
+    assert os.listdir(place / "out") == [LAST]
 
 
 def test_seconds_go_on(place, stopped_at):

@@ -153,7 +153,13 @@ def _resume(training: Training, checkpoints: Checkpoints, device: torch.device) 
     state = checkpoints.latest()
     if state is None:
         return
-    training.resume(state)
+    try:
+        training.resume(state)
+    except (RuntimeError, KeyError) as error:  # its code is in no fingerprint, or it grows
+        raise UserError(
+            f"the checkpoint does not fit the network ({str(error).splitlines()[0]}); delete the"
+            " checkpoints there to start over"
+        ) from error
     log.info("goes on from a checkpoint after %s", training.position)
     here = {"device": devices.describe(device), "versions": devices.versions()}
     for what, now in here.items():

@@ -82,7 +82,7 @@ class Checkpoints:
         free = shutil.disk_usage(folder).free + held
         if free < _AT_ONCE * size:
             raise UserError(
-                f"{folder}: {free // _MIB} MiB are free, and the checkpoints of this training"
+                f"{free // _MIB} MiB are free on its disk, and the checkpoints of this training"
                 f" take {_AT_ONCE * size // _MIB} MiB; make room"
             )
 
@@ -121,11 +121,14 @@ class Checkpoints:
 
         Says in the log which ones it passed over, and why. One that is taken stands as the
         last from then on, so that the next save keeps it.
+
+        Raises:
+            OSError: one cannot be read, which does not make it worthless.
         """
         for path in self._present():
             try:
                 state, origin = _read(path)
-            except (SafetensorError, OSError, ValueError, KeyError) as error:
+            except (SafetensorError, ValueError, KeyError) as error:
                 log.warning("%s: cut short or damaged (%s); passed over", path, error)
                 continue
             changed = [key for key in self._origin if origin.get(key) != self._origin[key]]
@@ -149,6 +152,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[State, dict[str, str]]:
+    path.open("rb").close()  # the library's error would not name the file
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -161,6 +161,7 @@ class Training:
         """
         self._refuse_bad_loss()
         tensors = {f"model/{name}": value for name, value in self._model.state_dict().items()}
+        tensors |= {f"buffer/{name}": value for name, value in self._unsaved_buffers().items()}
         for index, buffers in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{key}": value for key, value in buffers.items()}
         chance, rest = random_state.capture(self._device)
@@ -181,12 +182,18 @@ class Training:
         )
 
     def resume(self, state: State) -> None:
-        """Go on from a state of a training of the same network, recipe and kind of device."""
+        """Go on from a state of a training of the same network, recipe and kind of device.
+
+        Raises:
+            RuntimeError: the state is that of another network.
+        """
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
         self._model.load_state_dict(groups["model"])
+        for name, value in self._unsaved_buffers().items():
+            value.copy_(groups["buffer"][name])
         load_buffers(self._optimizer, groups.get("optimizer", {}))
         values = state.values
         self.epochs = [Epoch(**epoch) for epoch in values["epochs"]]
@@ -197,6 +204,11 @@ class Training:
         self._loss.copy_(state.tensors["loss"])
         self._generator.set_state(groups["random"].pop("augmentation"))
         random_state.restore(groups["random"], values["random"], self._device)
+
+    def _unsaved_buffers(self) -> dict[str, Tensor]:
+        """Return the buffers that a network says are not part of its result."""
+        saved = self._model.state_dict()
+        return {name: value for name, value in self._model.named_buffers() if name not in saved}
 
     def _begin_epoch(self) -> None:
         self._epoch = len(self.epochs) + 1
