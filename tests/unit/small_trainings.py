@@ -90,6 +90,18 @@ def unsaved(classes, channels, size):
     return Unsaved(classes, channels)
 
 
+class Extra(Classifier):
+    def get_extra_state(self):
+        return {"steps": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def extra(classes, channels, size):
+    return Extra(classes, channels)
+
+
 class Late(nn.Module):
     def __init__(self, classes, channels):
         super().__init__()

@@ -174,6 +174,15 @@ def test_a_checkpoint_begun_on_another_processor_is_told(place, stopped_at, monk
     assert rows[-1]["device"] == "another (1 core)" != rows[0]["device"]
 
 
+def test_other_versions_are_told(place, stopped_at, monkeypatch, caplog):
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier")
+    stopped_at(4, place, settings)
+    monkeypatch.setattr("train_network.devices.versions", lambda: {"torch": "9.9"})
+    run(place, settings)
+    assert "now {'torch': '9.9'}: the weights may differ" in caplog.text
+
+
 def test_a_full_disk_when_stopped_leaves_the_last_good_one(place, stopped_at, monkeypatch):
     table_of(place, "own", "own_networks:classifier")
     settings = settings_of("own", "own_networks:classifier")

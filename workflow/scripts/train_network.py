@@ -157,7 +157,7 @@ def _resume(training: Training, checkpoints: Checkpoints, device: torch.device) 
         training.resume(state)
     except (RuntimeError, KeyError) as error:  # its code is in no fingerprint, or it grows
         raise UserError(
-            f"the checkpoint does not fit the network ({str(error).splitlines()[0]}); delete the"
+            f"the checkpoint does not fit the network ({' '.join(str(error).split())}); delete the"
             " checkpoints there to start over"
         ) from error
     log.info("goes on from a checkpoint after %s", training.position)
@@ -198,7 +198,14 @@ def _between_steps(
 
 def _checkpoint_size(model: nn.Module) -> int:
     """Return bytes of the network's state and of the momentum of its parameters."""
-    state = sum(value.nbytes for value in model.state_dict().values())
+    state = 0
+    for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"the network's state holds {name}, which is no tensor and cannot be saved; let its"
+                " get_extra_state return a tensor"
+            )
+        state += value.nbytes
     return state + sum(parameter.nbytes for parameter in model.parameters())
 
 
