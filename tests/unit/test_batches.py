@@ -15,10 +15,9 @@ from nontrivial.compute.batches import (
     normalization,
     place,
     shuffled_batches,
-    steps_per_epoch,
     streamed,
 )
-from nontrivial.compute.order import epoch_order
+from nontrivial.compute.order import epoch_order, steps_per_epoch
 from nontrivial.compute.stored import StoredArray, StoredSamples
 from nontrivial.errors import UserError
 
