@@ -305,7 +305,7 @@ def shown(report: dict) -> str:
 
 
 def row(name: str, cells: list[str]) -> str:
-    return f"  {name:<32}" + "".join(f"{cell:<14}" for cell in cells).rstrip()
+    return f"  {name:<34}" + "".join(f"{cell:<14}" for cell in cells).rstrip()
 
 
 def parser() -> argparse.ArgumentParser:

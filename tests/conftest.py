@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -101,6 +102,14 @@ class Workflow:
     def path(self, name: str) -> Path:
         """Return a path below the folder."""
         return self.folder / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_not_ignored_by_what_is_tested():
+    """Programs inherit what nohup, or a shell's background, lets the tests ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # a program starts with the default instead
 
 
 def write_volumes(folder: Path) -> None:
