@@ -225,7 +225,7 @@ def train(folder: Path, window: int) -> None:
     sys.argv += ["--data", str(folder), "--kernels", str(folder / "kernels.tsv")]
     sys.argv += ["--output", str(folder / "model.safetensors")]
     sys.argv += ["--digest", str(folder / "model.json")]
-    sys.argv += ["--history", str(folder / "training.parquet")]
+    sys.argv += ["--history", str(folder / "training.parquet"), "--code", "benchmark"]
     runpy.run_path(name, run_name="__main__")
     found = {"libraries": libraries, "peak": devices.peak_memory(cpu)}
     if read is not None:
