@@ -1,5 +1,6 @@
 # In:  the configuration, its schema, the kernel tables.
-# Out: PLAN (each rule's own part of the configuration), code() (a program's fingerprint).
+# Out: PLAN (each rule's own part of the configuration), code() (a program's fingerprint), the lock
+#      of the results.
 # Stale: nothing here; what these functions return makes the jobs of the other files stale.
 
 import functools
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # Relative, so that a moved folder makes nothing stale.
 ROOT = Path(os.path.relpath(workflow.basedir))
@@ -20,6 +22,7 @@ from nontrivial.atomic import write_text
 from nontrivial.canonical import canonical, file_digest
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.errors import UserError
+from nontrivial.planning import run_lock
 from nontrivial.planning.fingerprint import fingerprint, module_file
 from nontrivial.planning.plan import Plan
 from nontrivial.data.raw_data import source_identity
@@ -119,7 +122,28 @@ def stop_trainings_with_snakemake():
             signal.signal(number, stop)
 
 
+def lock_results():
+    """Keep a second run out of the results folder, however this one ends."""
+    try:
+        if not run_lock.take(Path(RESULTS)):
+            logger.warning(
+                f"The file system of {RESULTS} has no locks: start no second run on it beside this."
+            )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# Without a limit Snakemake would start every training at once. A cluster's limit is its own.
+if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
+    if "gpu" not in workflow.global_resources:
+        logger.warning(
+            "No --resources gpu=N was given: one job at a time has the GPU, as with gpu=1."
+        )
+        workflow.register_resource("gpu", 1)
+
+
 onstart:
+    lock_results()
     stop_trainings_with_snakemake()
     for spec in SPECS:
         if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:

@@ -27,7 +27,8 @@ rule train:
     # exec, so that a signal to the shell reaches the training. The minutes are no parameter, so
     # that they make nothing stale.
     shell:
-        "exec python {SCRIPTS:q}/train_network.py --settings {params.settings:q} --seed {wildcards.seed}"
+        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/train_network.py"
+        " --settings {params.settings:q} --seed {wildcards.seed}"
         ' --data "$(dirname {input.dataset:q})" --kernels {input.kernels:q}'
         " --output {output.model:q} --digest {output.digest:q} --history {output.history:q}"
         " --checkpoint-minutes {PLAN.config[checkpoint_minutes]} --code {params.code:q} --log {log:q}"

@@ -37,7 +37,8 @@ rule predict:
         targets=lambda w: PLAN.batches(w.experiment)[w.batch].path,
         code=lambda w: code("predict_targets.py", PLAN.factory(PLAN.training(w.experiment))),
     shell:
-        "python {SCRIPTS:q}/predict_targets.py --settings {params.settings:q}"
+        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/predict_targets.py"
+        " --settings {params.settings:q}"
         ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
         " --kernels {input.kernels:q} --targets {params.targets:q} --threads {threads}"
         " --output {output.predictions:q} --digest {output.digest:q} --code {params.code:q}"
@@ -90,7 +91,8 @@ rule predict_examples:
         targets=lambda w: PLAN.example_targets(w.experiment).path,
         code=lambda w: code("predict_examples.py", PLAN.factory(PLAN.training(w.experiment))),
     shell:
-        "python {SCRIPTS:q}/predict_examples.py --settings {params.settings:q}"
+        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/predict_examples.py"
+        " --settings {params.settings:q}"
         ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
         " --targets {params.targets:q} --output {output:q} --log {log:q}"
 
