@@ -4,6 +4,7 @@
 #                   data_dir=..." if the run had such arguments)
 # make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
 # make lint         check style
+# make slurm        set up the environment that submits to SLURM (profiles/README.md)
 # make lock         resolve pyproject.toml anew
 
 PYTHON ?= python3
@@ -12,9 +13,10 @@ CORES ?= all
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+INSTALLED_SLURM := .venv-slurm/.installed
 RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),results)
 
-.PHONY: quickstart test report benchmark lint lock
+.PHONY: quickstart test report benchmark lint slurm lock
 
 quickstart: $(INSTALLED)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/quickstart.yaml
@@ -46,16 +48,23 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 
+slurm: $(INSTALLED_SLURM)
+
 $(INSTALLED): requirements.lock
+$(INSTALLED_SLURM): requirements-slurm.lock
+$(INSTALLED) $(INSTALLED_SLURM):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON=python3.11, say" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "error: $(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Needs uv; the lock names no index, so it works with any that has the packages.
+# Needs uv; the locks name no index, so they work with any that has the packages. The second takes
+# the releases of the first, so that a job on a cluster computes with what the tests ran with.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --extra slurm --constraint requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-slurm.lock
