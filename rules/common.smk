@@ -141,6 +141,9 @@ if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
         )
         workflow.register_resource("gpu", 1)
 
+# Jobs on several GPUs of one machine share its cores.
+GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.global_resources else 1
+
 
 onstart:
     lock_results()

@@ -29,7 +29,7 @@ rule predict:
         f"{LOGS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.log",
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: max(1, 8 // GPUS)
     resources:
         gpu=1,
     params:
@@ -83,7 +83,7 @@ rule predict_examples:
         f"{LOGS}/predict_examples/{{experiment}}-seed{{seed}}.log",
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: max(1, 8 // GPUS)
     resources:
         gpu=1,
     params:

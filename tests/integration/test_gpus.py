@@ -1,0 +1,66 @@
+"""Jobs of a real run and the GPUs of one machine, here two that do not exist."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import psutil
+
+PROGRAMS = ("train_network.py", "predict_targets.py", "predict_examples.py")
+
+
+def devices_in_use(snakemake: psutil.Process) -> list[str]:
+    """Return the device of each program that computes now."""
+    devices = []
+    for process in snakemake.children(recursive=True):
+        try:
+            words = process.cmdline()
+            if len(words) > 1 and words[1].endswith(PROGRAMS):
+                devices.append(process.environ()["CUDA_VISIBLE_DEVICES"])
+        except psutil.Error:  # it has just ended
+            continue
+    return devices
+
+
+def test_two_jobs_have_two_gpus(finished, tmp_path):
+    command = [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", "--cores", "8"]
+    arguments = ["--resources", "gpu=3", "--forcerun", "predict", "--", "predictions"]
+    environment = {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "out").open("w") as out:
+        run = subprocess.Popen(
+            [*command, *arguments],
+            cwd=finished.folder,
+            env={**os.environ, **environment},
+            stdout=out,
+            stderr=out,
+        )
+        seen = []
+        while run.poll() is None:
+            seen.append(devices_in_use(psutil.Process(run.pid)))
+            time.sleep(0.05)
+    assert run.returncode == 0, (tmp_path / "out").read_text()
+    # Three may start, for Snakemake has been told of three GPUs and their jobs share the cores;
+    # the slots know of two.
+    assert max(map(len, seen)) == 2
+    assert all(len(set(devices)) == len(devices) for devices in seen)
+    assert {device for devices in seen for device in devices} == {"0", "1"}
+
+
+def test_every_job_that_asks_for_a_gpu_takes_a_slot(finished_once):
+    text = finished_once.snakemake("-n", "--printshellcmds", "--forceall").stdout
+    blocks = [block for block in re.split(r"\n(?=\[)", text) if "gpu=1" in block]
+    rules = {re.search(r"^rule (\w+):$", block, re.MULTILINE)[1] for block in blocks}
+    assert rules == {"train", "predict", "predict_examples"}
+    assert all("exec python workflow/scripts/run_on_gpu.py python " in block for block in blocks)
+
+
+def test_without_a_number_of_gpus_there_is_one(finished):
+    job = ["--cores", "2", "--forcerun", "judge_claims", "--", "results/tables/claims.csv"]
+    done = finished.snakemake("--workflow-profile", "none", *job)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    assert text.count("No --resources gpu=N was given") == 1
+    assert "Provided resources: gpu=1" in text
+    assert "No --resources" not in finished.snakemake(*job).stderr
