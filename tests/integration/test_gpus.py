@@ -62,5 +62,5 @@ def test_without_a_number_of_gpus_there_is_one(finished):
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     assert text.count("No --resources gpu=N was given") == 1
-    assert "Provided resources: gpu=1" in text
+    assert re.search(r"^Provided resources: gpu=.*1\b", text, re.MULTILINE)
     assert "No --resources" not in finished.snakemake(*job).stderr
