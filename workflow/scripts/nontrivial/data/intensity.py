@@ -18,7 +18,7 @@ def normalize(image: np.ndarray, method: str, name: str) -> np.ndarray:
         name: the volume's, for errors.
 
     Raises:
-        UserError: the volume is constant, or the method unknown.
+        UserError: the volume is constant or beyond 32-bit floats, or the method unknown.
     """
     if method == "zscore":
         low, width = (float(f(image, dtype=np.float64)) for f in (np.mean, np.std))
@@ -31,6 +31,9 @@ def normalize(image: np.ndarray, method: str, name: str) -> np.ndarray:
         raise UserError(f"intensity: give one of {', '.join(METHODS)}, not {method!r}")
     if width <= 0:
         raise UserError(f"{name}: all its voxels are equal; {method} cannot normalize it")
-    normalized = image - np.float32(low)
-    normalized /= np.float32(width)
+    with np.errstate(over="ignore", invalid="ignore"):  # found in the result
+        normalized = image - np.float32(low)
+        normalized /= np.float32(width)
+    if not np.isfinite(normalized).all():
+        raise UserError(f"{name}: its intensities are too far apart for 32-bit floats; rescale it")
     return normalized

@@ -20,6 +20,8 @@ log = logging.getLogger("nontrivial")
 # What every source of volumes takes from the configuration.
 KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
 
+MOST_PIXELS = 1 << 30  # of one resampled volume: 4 GiB
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -114,11 +116,17 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
         name: the volume's, for errors.
 
     Raises:
-        UserError: the volume is constant, or the grid makes no sense.
+        UserError: the volume is constant, or the grid makes no sense or far too many pixels.
     """
     images, masks = slices.cut(volume.image, grid.axis), slices.cut(mask, grid.axis)
     if grid.spacing is not None:
         spacing = slices.in_plane(volume.spacing, grid.axis)
+        pixels = slices.resampled_pixels(images.shape, spacing, grid.spacing)
+        if pixels > MOST_PIXELS:
+            raise UserError(
+                f"{name}: its pixels are {spacing[0]:g} x {spacing[1]:g} mm, so a spacing of "
+                f"{grid.spacing:g} mm would make {pixels:.2g}; repair its header or set another"
+            )
         images = slices.resample(images, spacing, grid.spacing, nearest=False)
         masks = slices.resample(masks, spacing, grid.spacing, nearest=True)
     images = intensity.normalize(images, grid.intensity, name)

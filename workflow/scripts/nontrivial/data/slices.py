@@ -50,6 +50,14 @@ def resample(
     return slices
 
 
+def resampled_pixels(
+    shape: tuple[int, int, int], spacing: tuple[float, float], target: float
+) -> float:
+    """Return how many pixels ``resample`` would make of slices (S, H, W), all together."""
+    number, height, width = shape
+    return number * max(1, height * spacing[0] / target) * max(1, width * spacing[1] / target)
+
+
 def fit(slices: np.ndarray, size: tuple[int, int], fill: float) -> np.ndarray:
     """Crop or pad slices (S, H, W) about their centre to ``size`` (height, width) in pixels."""
     fitted = np.full((len(slices), *size), fill, dtype=slices.dtype)

@@ -1,18 +1,49 @@
 """Reading an image volume and its label volume (NIfTI, MGH), checked, in canonical orientation."""
 
-import zlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.nifti1 import Nifti1Extensions, Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 
 from nontrivial.data.pairs import Pair
 from nontrivial.errors import UserError
 
 AFFINE_TOLERANCE = 1e-3  # mm; headers store float32, and tools round
+COMPRESSED_SUFFIXES = (".gz", ".mgz")
+MOST_COMPRESSED = 1032  # deflate makes at most this many bytes of one (zlib's documentation)
+LARGEST_LABEL = 1 << 53  # from there on floats cannot tell one integer from the next
+
+
+class _NoExtensions(Nifti1Extensions):
+    """Extensions left unread: none is needed, and one of a false length reads the whole file."""
+
+    @classmethod
+    def from_fileobj(cls, fileobj: object, size: int, byteswap: bool) -> "_NoExtensions":
+        return cls()
+
+
+class _Nifti1Header(Nifti1Header):
+    exts_klass = _NoExtensions
+
+
+class _Nifti2Header(Nifti2Header):
+    exts_klass = _NoExtensions
+
+
+class _Nifti1(nib.Nifti1Image):
+    header_class = _Nifti1Header
+
+
+class _Nifti2(nib.Nifti2Image):
+    header_class = _Nifti2Header
+
+
+FORMATS = (_Nifti1, _Nifti2, nib.MGHImage)
 
 
 @dataclass(frozen=True)
@@ -51,6 +82,8 @@ def read(pair: Pair, frame: int | None) -> Volume:
             f"{pair.label}: its affine is not that of its image; resample the label onto the image"
         )
     orientation = nib.io_orientation(image.affine)
+    if np.isnan(orientation).any():
+        raise _not_invertible(pair.image)
     sizes = nib.affines.voxel_sizes(image.affine)
     spacing = [0.0, 0.0, 0.0]
     for stored, (canonical, _) in enumerate(orientation):
@@ -59,7 +92,7 @@ def read(pair: Pair, frame: int | None) -> Volume:
     label_frame = frame if len(label.shape) > 3 else None
     values = nib.apply_orientation(_voxels(label, label_frame, pair.label), orientation)
     return Volume(
-        voxels.astype(np.float32),
+        _single(voxels, pair.image),
         _integers(values, pair.label),
         (spacing[0], spacing[1], spacing[2]),
     )
@@ -69,51 +102,97 @@ def _open(path: Path) -> nib.spatialimages.SpatialImage:
     try:
         with path.open("rb"):  # nibabel hides why a file can't be opened
             pass
-        volume = nib.load(path)
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
+        volume = _format(path).from_filename(path)
+    except Exception as error:  # whatever a header makes nibabel stumble over
         raise _damaged(path, error) from error
     if len(volume.shape) < 3:
         raise UserError(f"{path}: has {len(volume.shape)} dimension(s), a volume has 3")
+    if any(side < 1 for side in volume.shape):
+        raise UserError(f"{path}: has shape {volume.shape}, which holds no voxel")
+    _require_bytes(volume, path)
     affine = volume.affine[:3, :3]
     if not np.isfinite(volume.affine).all() or np.isclose(np.linalg.det(affine), 0, atol=1e-12):
-        raise UserError(f"{path}: its affine is not invertible; repair the header")
+        raise _not_invertible(path)
     return volume
+
+
+def _format(path: Path) -> type[nib.spatialimages.SpatialImage]:
+    for kind in FORMATS:
+        fits, _ = kind.path_maybe_image(path)
+        if fits:
+            return kind
+    raise ImageFileError("neither a NIfTI nor an MGH header")
+
+
+def _require_bytes(volume: nib.spatialimages.SpatialImage, path: Path) -> None:
+    """Refuse a header that claims more voxels than its file can hold, before room is made."""
+    claimed = volume.dataobj.offset + math.prod(volume.shape) * volume.dataobj.dtype.itemsize
+    held = path.stat().st_size
+    if path.name.lower().endswith(COMPRESSED_SUFFIXES):
+        held *= MOST_COMPRESSED
+    if claimed > held:
+        raise UserError(
+            f"{path}: damaged or no volume (its header claims {claimed:,} bytes, and the file "
+            f"holds at most {held:,}); fetch it again"
+        )
 
 
 def _voxels(volume: nib.spatialimages.SpatialImage, frame: int | None, path: Path) -> np.ndarray:
     extra = volume.shape[3:]
-    frames = int(np.prod(extra))
+    frames = math.prod(extra)
     if len(extra) > 1 or (frames > 1 and frame is None):
         raise UserError(f"{path}: has shape {volume.shape}; set `frame` to choose a volume")
     if frame is not None and not 0 <= frame < frames:
         raise UserError(f"{path}: frame {frame} does not exist; it has {frames}, counted from 0")
+    if volume.dataobj.dtype.kind not in "iuf":
+        raise UserError(f"{path}: voxels are {volume.dataobj.dtype}, not numbers")
     try:
         if frames > 1:
             voxels = np.asarray(volume.dataobj[..., frame])
         else:
             voxels = np.asarray(volume.dataobj).reshape(volume.shape[:3])
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except Exception as error:  # whatever a cut or damaged file makes nibabel stumble over
         raise _damaged(path, error) from error
-    if voxels.dtype.kind not in "iuf":
-        raise UserError(f"{path}: voxels are {voxels.dtype}, not numbers")
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        bad = int((~np.isfinite(voxels)).sum())
-        raise UserError(f"{path}: {bad} voxel(s) are NaN or infinite; repair the file")
+    if voxels.dtype.kind == "f":
+        _require_finite(voxels, path)
     return voxels
 
 
+def _single(voxels: np.ndarray, path: Path) -> np.ndarray:
+    with np.errstate(over="ignore"):  # the next line finds what has become infinite
+        single = voxels.astype(np.float32)
+    _require_finite(single, path)
+    return single
+
+
+def _require_finite(voxels: np.ndarray, path: Path) -> None:
+    if not np.isfinite(voxels).all():
+        bad = int((~np.isfinite(voxels)).sum())
+        raise UserError(
+            f"{path}: {bad} voxel(s) are NaN or infinite as 32-bit floats; repair the file"
+        )
+
+
 def _integers(values: np.ndarray, path: Path) -> np.ndarray:
-    if values.dtype.kind == "f":
-        whole = np.rint(values)
-        if not (whole == values).all():
-            wrong = values[whole != values].flat[0]
-            raise UserError(f"{path}: labels are not integers (one is {wrong:g})")
-        return values.astype(np.int64)
-    return values
+    if values.dtype.kind != "f":
+        return values
+    whole = np.rint(values)
+    if not (whole == values).all():
+        wrong = values[whole != values].flat[0]
+        raise UserError(f"{path}: labels are not integers (one is {wrong:g})")
+    if (np.abs(whole) >= LARGEST_LABEL).any():
+        raise UserError(f"{path}: a label is {np.abs(whole).max():g}, too large for an integer")
+    return values.astype(np.int64)
+
+
+def _not_invertible(path: Path) -> UserError:
+    return UserError(f"{path}: its affine is not invertible; repair the header")
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"{path}: cannot be read ({error.strerror})")
+    if isinstance(error, MemoryError):
+        return UserError(f"{path}: does not fit into memory; use a machine with more of it")
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return UserError(f"{path}: damaged or no volume ({reason}); fetch it again")
