@@ -123,7 +123,15 @@ def rows(
             }
             result.append(row)
             result.append(
-                row | {"class": "cat", "value": 0.123, "verdict": None, "p_holm": None, "n": 1_000}
+                row
+                | {
+                    "class": "cat",
+                    "value": 0.123,
+                    "drop": baseline - 0.123,
+                    "verdict": None,
+                    "p_holm": None,
+                    "n": 1_000,
+                }
             )
     return result
 

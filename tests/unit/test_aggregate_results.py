@@ -154,7 +154,7 @@ class TestBadInput:
         index = table.schema.get_field_index("value")
         bad = tmp_path / "bad.parquet"
         pq.write_table(table.set_column(index, "value", pa.array(["x"] * len(table))), bad)
-        self.refuse(tmp_path, [good, bad], "bad.parquet: a column has another type")
+        self.refuse(tmp_path, [good, bad], "bad.parquet: column value has another type")
 
     def test_no_rows(self, tmp_path):
         bad = tmp_path / "bad.parquet"

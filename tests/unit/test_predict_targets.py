@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import list_kernels
+from evaluate_target import PREDICTED
 from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
@@ -14,6 +15,7 @@ from nontrivial.experiment.predictions import METADATA, REPORT
 from nontrivial.network import weights
 from nontrivial.network.kernels import Kernel, read_table, structure_digest, write_table
 from nontrivial.network.networks import build
+from nontrivial.statistics.parquet_columns import NUMBER
 from nontrivial.statistics.stored_predictions import read_target
 from predict_examples import predict_examples
 from predict_targets import predict_targets
@@ -185,7 +187,7 @@ def test_classification_stores_what_each_sample_got(project):
     labels = np.load(made.folder / "test" / "labels.npy")
     for target, kernels in TARGETS.items():
         logits = made.expected(kernels)
-        got = read_target(output, target, ["sample", "predicted", "margin", "log_prob"]).columns
+        got = read_target(output, target, {**PREDICTED["classification"], "margin": NUMBER}).columns
         np.testing.assert_array_equal(got["sample"], np.arange(COUNT))
         np.testing.assert_array_equal(got["predicted"], logits.argmax(axis=1))
         ranked = np.sort(logits, axis=1)
@@ -198,7 +200,7 @@ def test_segmentation_stores_counts_of_every_class(project):
     made = project("segmenter")
     output, _ = made.predict()
     masks = np.load(made.folder / "test" / "labels.npy")
-    columns = ["sample", "class", "tp", "fp", "fn"]
+    columns = PREDICTED["segmentation"]
     for target, kernels in TARGETS.items():
         predicted = made.expected(kernels).argmax(axis=1)
         got = read_target(output, target, columns).columns
@@ -287,9 +289,9 @@ def test_the_status_is_part_of_the_digest(project):
 
 def test_bf16_is_offered(project):
     made = project("classifier")
-    fp32 = read_target(made.predict("fp32")[0], "baseline", ["margin"]).columns["margin"]
+    fp32 = read_target(made.predict("fp32")[0], "baseline", {"margin": NUMBER}).columns["margin"]
     bf16 = made.predict("bf16", precision="bf16")[0]
-    bf16 = read_target(bf16, "baseline", ["margin"]).columns["margin"]
+    bf16 = read_target(bf16, "baseline", {"margin": NUMBER}).columns["margin"]
     assert not np.array_equal(fp32, bf16)
     np.testing.assert_allclose(fp32, bf16, atol=0.05)
 

@@ -5,6 +5,7 @@ It starts once per target, so it imports numpy and pyarrow only.
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from nontrivial.statistics.classification_metrics import (
 )
 from nontrivial.statistics.lean_arrow import without_pandas
 from nontrivial.statistics.measurement import Measurement
-from nontrivial.statistics.parquet_columns import read_columns
+from nontrivial.statistics.parquet_columns import INTEGER, NUMBER, TEXT, read_columns
 from nontrivial.statistics.random_streams import generator
 from nontrivial.statistics.segmentation_metrics import (
     Counts,
@@ -54,10 +55,14 @@ SETTINGS = (
     "margin",
 )
 PREDICTED = {
-    "classification": ["sample", "predicted", "log_prob"],
-    "segmentation": ["sample", "class", "tp", "fp", "fn"],
+    "classification": {"sample": INTEGER, "predicted": INTEGER, "log_prob": NUMBER},
+    "segmentation": dict.fromkeys(["sample", "class", "tp", "fp", "fn"], INTEGER),
 }
-SAMPLES = {"classification": ["sample", "label"], "segmentation": ["sample", "subject"]}
+SAMPLES = {
+    "classification": {"sample": INTEGER, "label": INTEGER},
+    "segmentation": {"sample": INTEGER, "subject": TEXT},
+}
+LARGEST_LOG_PROBABILITY = 1e-3  # 0, and what float32 may round to
 
 
 def evaluate_target(
@@ -94,13 +99,19 @@ def evaluate_target(
     changed = read_target(predictions, stored_as, columns)
     clean = read_target(baseline, "baseline", columns)
     table = read_columns(samples, SAMPLES[description.task])
+    if not np.array_equal(table["sample"], np.arange(len(table["sample"]))):
+        raise UserError(f"{samples}: its samples are not numbered from 0; prepare the data again")
     _require_same_samples(changed, table, predictions, samples, description)
     _require_same_samples(clean, table, baseline, samples, description)
     if description.task == "classification":
         _require_classes(table["label"], description, f"{samples}: label")
-        _require_classes(changed.columns["predicted"], description, f"{predictions}: predicted")
+        for stored, path in ((changed, predictions), (clean, baseline)):
+            _require_classes(stored.columns["predicted"], description, f"{path}: predicted")
+            _require_log_probabilities(stored, path)
         measurements = _classification(table["label"], changed, clean, description)
     else:
+        for stored, path in ((changed, predictions), (clean, baseline)):
+            _require_counts(stored, clean, path, description)
         measurements = _segmentation(table["subject"], changed, clean, description, settings)
     if settings["kind"] == "baseline":
         measurements = [_without_comparison(row) for row in measurements]
@@ -177,6 +188,36 @@ def _require_classes(numbers: np.ndarray, description: Description, where: str) 
             f"{where} of row {row} is {numbers[row]}, outside the {len(description.classes)} "
             "classes of dataset.json; prepare the data and predict again"
         )
+
+
+def _require_log_probabilities(stored: StoredTarget, path: Path) -> None:
+    numbers = stored.columns["log_prob"]
+    wrong = ~(np.isfinite(numbers) & (numbers <= LARGEST_LOG_PROBABILITY))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: log_prob of row {row} is {numbers[row]:g}, which is no log probability; the "
+            "network gives no numbers (train it again) or the file is damaged (predict again)"
+        )
+
+
+def _require_counts(
+    stored: StoredTarget, clean: StoredTarget, path: Path, description: Description
+) -> None:
+    """Refuse counts of pixels that no slice can have, or of another truth than the baseline's."""
+    tp, fp, fn = (stored.columns[name].astype(np.int64) for name in ("tp", "fp", "fn"))
+    truth = clean.columns["tp"].astype(np.int64) + clean.columns["fn"]
+    pixels = math.prod(description.size)
+    impossible = (np.minimum(np.minimum(tp, fp), fn) < 0) | (tp + fp + fn > pixels)
+    for wrong, what in (
+        (impossible, f"cannot be of {pixels} pixels"),
+        (tp + fn != truth, "are of another truth than the baseline's"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise UserError(
+                f"{path}: row {row}: tp {tp[row]}, fp {fp[row]}, fn {fn[row]} {what}; predict again"
+            )
 
 
 def _without_comparison(row: Measurement) -> Measurement:

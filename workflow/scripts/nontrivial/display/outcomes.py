@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nontrivial.errors import UserError
+from nontrivial.statistics.sound_rows import conform, require_sound
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, PRIMARY, SUMMARY
 
 ZEROING = "zero"
@@ -128,7 +129,7 @@ def read_results(summary: Path, across_seeds: Path) -> tuple[pa.Table, pa.Table]
     """Read both tables of results.
 
     Raises:
-        UserError: a file can't be read or lacks a column.
+        UserError: a file can't be read, lacks a column or holds what cannot be right.
     """
     return _read(summary, SUMMARY), _read(across_seeds, ACROSS_SEEDS)
 
@@ -201,14 +202,14 @@ def count(number: int, noun: str) -> str:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        table = conform(pq.read_table(path), schema)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); aggregate again") from error
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise UserError(f"{path}: not a whole Parquet file; delete it and run again") from error
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}; delete it and aggregate again")
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; delete it and aggregate again") from error
+    require_sound(table, lambda row: path)
     return table
 
 

@@ -1,7 +1,7 @@
 """One target of a file of predictions, read without the others."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from nontrivial.errors import UserError
-from nontrivial.statistics.parquet_columns import as_arrays, opened
+from nontrivial.statistics.parquet_columns import TEXT, as_arrays, opened
 
 METADATA = b"nontrivial"  # key in the Parquet schema's metadata
+STATUSES = ("ok", "cut", "no_effect")
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,19 @@ class StoredTarget:
     columns: dict[str, np.ndarray]
 
 
-def read_target(path: Path, target: str, columns: Sequence[str]) -> StoredTarget:
+def read_target(path: Path, target: str, columns: Mapping[str, str]) -> StoredTarget:
     """Read one target's row group; the others' rows are not touched.
 
+    Args:
+        path: the file.
+        target: its name.
+        columns: what each column must hold, by name (``parquet_columns.INTEGER`` and the like).
+
     Raises:
-        UserError: the file cannot be read, lacks a column or does not hold the target.
+        UserError: the file cannot be read, lacks a column, one holds something else, or it does
+            not hold the target.
     """
-    with opened(path, ["target", *columns]) as file:
+    with opened(path, {"target": TEXT, **columns}) as file:
         about = _about(file, target, path)
         column = file.schema_arrow.names.index("target")
         groups = [i for i in range(file.num_row_groups) if _holds(file, i, column, target)]
@@ -55,16 +62,25 @@ def read_target(path: Path, target: str, columns: Sequence[str]) -> StoredTarget
 def _about(file: pq.ParquetFile, target: str, path: Path) -> dict:
     try:
         targets = json.loads(file.schema_arrow.metadata[METADATA])["targets"]
-    except (KeyError, TypeError, ValueError) as error:
+        about = targets.get(target)
+        if about is not None and not _is_description(about):
+            raise ValueError(f"{target}: {about}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: no description of its targets; delete the file and run again"
         ) from error
-    if target not in targets:
+    if about is None:
         raise UserError(
             f"{path}: does not hold target {target} (it holds {', '.join(targets)}); "
             "delete the file and run again"
         )
-    return targets[target]
+    return about
+
+
+def _is_description(about: dict) -> bool:
+    weights = about["live_weights"], about["total_weights"]
+    are_counts = all(type(number) is int for number in weights)
+    return about["status"] in STATUSES and are_counts and 0 <= weights[0] <= weights[1]
 
 
 def _holds(file: pq.ParquetFile, group: int, column: int, target: str) -> bool:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 # The metric that carries the verdict and enters the family of tests, by task.
 PRIMARY = {"classification": "accuracy", "segmentation": "dice"}
+METRICS_IN_SHARES = ["accuracy", "dice", "dice_slice", "dice_pooled"]  # from 0 to 1
 
 # What names a target and holds for it whatever the seed.
 _IDENTITY = [

@@ -1,14 +1,22 @@
 """All targets' files read into one table, in the order of the summary."""
 
 import json
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
 from nontrivial.statistics.parquet_columns import opened
-from nontrivial.statistics.summary_schema import SUMMARY
+from nontrivial.statistics.sound_rows import conform, require_sound
+from nontrivial.statistics.summary_schema import PRIMARY, SUMMARY
+
+# What the rows of one target have in common, and the rows of no other have.
+KEY = ("experiment", "training", "seed", "split", "intervention", "target")
 
 
 def read_list(path: Path) -> list[Path]:
@@ -35,12 +43,13 @@ def read_targets(files: Sequence[Path]) -> pa.Table:
     of rows in each file.
 
     Raises:
-        UserError: a file cannot be read, lacks columns or is empty, or two hold one target.
+        UserError: a file cannot be read, lacks columns or is empty, holds what cannot be right
+            or not exactly one target, or two hold one target.
     """
     # One after the other: opening so small a file is work, not waiting, and threads that take
     # turns at it need up to twice the time (measured on a local disk).
     tables = [_read_target(path) for path in files]
-    keys = [_key(table) for table in tables]
+    keys = [_key(table, path) for table, path in zip(tables, files, strict=True)]
     seen: dict[tuple, Path] = {}
     for key, path in zip(keys, files, strict=True):
         if key in seen:
@@ -51,7 +60,15 @@ def read_targets(files: Sequence[Path]) -> pa.Table:
         seen[key] = path
     order = sorted(range(len(tables)), key=lambda i: keys[i][:3])
     # The cast renames what a file may spell in another way (the items of a list): equal bytes.
-    return pa.concat_tables([tables[i] for i in order]).cast(SUMMARY)
+    together = pa.concat_tables([tables[i] for i in order]).cast(SUMMARY)
+    ends = list(accumulate(tables[i].num_rows for i in order))
+
+    def source(row: int) -> Path:
+        return files[order[bisect_right(ends, row)]]
+
+    _require_one_target_each(together, [0, *ends[:-1]], ends, source)
+    require_sound(together, source)
+    return together
 
 
 def _read_target(path: Path) -> pa.Table:
@@ -60,16 +77,38 @@ def _read_target(path: Path) -> pa.Table:
         table = file.read(use_threads=False)
     if not table.num_rows:
         raise UserError(f"{path}: has no rows; delete the file and run again")
-    if table.schema.equals(SUMMARY):
-        return table
-    try:
-        return table.select(SUMMARY.names).cast(SUMMARY)
-    except (pa.ArrowException, ValueError) as error:
+    if not table.schema.equals(SUMMARY):
+        try:
+            table = conform(table, SUMMARY)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; delete the file and run again") from error
+    return table
+
+
+def _require_one_target_each(
+    table: pa.Table, starts: Sequence[int], ends: Sequence[int], source: Callable[[int], Path]
+) -> None:
+    first = pa.array(np.repeat(starts, np.subtract(ends, starts)))
+    for name in KEY:
+        column = table[name]
+        row = pc.index(pc.not_equal(column, column.take(first)), True).as_py()
+        if row >= 0:
+            raise UserError(
+                f"{source(row)}: its rows have more than one {name}; delete the file and run again"
+            )
+    is_metric = pc.is_in(table["metric"], pa.array(list(PRIMARY.values())))
+    primary = pc.and_(is_metric, pc.is_null(table["class"])).to_numpy()
+    wrong = np.flatnonzero(np.add.reduceat(primary.astype(int), starts) != 1)
+    if wrong.size:
         raise UserError(
-            f"{path}: a column has another type ({error}); delete the file and run again"
-        ) from error
+            f"{source(starts[wrong[0]])}: does not hold exactly one row of accuracy or Dice over "
+            "all classes; delete the file and run again"
+        )
 
 
-def _key(table: pa.Table) -> tuple:
-    names = ("experiment", "training", "seed", "split", "intervention", "target")
-    return tuple(table.column(name)[0].as_py() for name in names)
+def _key(table: pa.Table, path: Path) -> tuple:
+    key = tuple(table.column(name)[0].as_py() for name in KEY)
+    if None in key:
+        empty = KEY[key.index(None)]
+        raise UserError(f"{path}: {empty} is empty; delete the file and run again")
+    return key
