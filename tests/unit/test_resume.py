@@ -157,7 +157,8 @@ def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(place, stopped_
     stopped_at(2, place, settings)
     path = place / "classification" / "dataset.json"
     content = json.loads(path.read_text())
-    content["sha256"]["train"] = "other"
+    content["sha256"]["more"] = "other"
+    del content["digest"]
     path.write_text(json.dumps(content))
     run(place, settings_of("own", "own_networks:classifier", learning_rate=0.03))
     assert "of other configuration and data; refused" in caplog.text

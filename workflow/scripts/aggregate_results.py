@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from nontrivial import program
+from nontrivial import checked_parquet, program
 from nontrivial.atomic import replacing
 from nontrivial.statistics.across_seeds import across_seeds
 from nontrivial.statistics.families import corrected
@@ -31,10 +30,10 @@ def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:
     adjusted = pa.array(corrected(rows), type=pa.float64())
     summary = table.set_column(SUMMARY.get_field_index("p_holm"), "p_holm", adjusted)
     with replacing(output) as temporary:
-        pq.write_table(summary.combine_chunks(), temporary)
+        checked_parquet.write(summary.combine_chunks(), temporary)
     means = pa.Table.from_pylist(across_seeds(rows), schema=ACROSS_SEEDS)
     with replacing(over_seeds) as temporary:
-        pq.write_table(means, temporary)
+        checked_parquet.write(means, temporary)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from nontrivial import program
+from nontrivial import checked_parquet, program
 from nontrivial.atomic import replacing
 from nontrivial.canonical import canonical
 from nontrivial.data.prepared import Description, read_description
@@ -119,7 +118,7 @@ def evaluate_target(
         measurements = [_without_inference(row) for row in measurements]
     rows = [_row(settings, description, changed, row) for row in measurements]
     with replacing(output) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), temporary)
+        checked_parquet.write(pa.Table.from_pylist(rows, schema=SUMMARY), temporary)
 
 
 def _classification(

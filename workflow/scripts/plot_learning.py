@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nontrivial import program
+from nontrivial import checked_parquet, program
 from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
@@ -53,7 +52,7 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
 
 def _read(path: Path) -> dict[str, list]:
     try:
-        columns = pq.read_table(path).select(list(COLUMNS)).to_pydict()
+        columns = checked_parquet.read(path).select(list(COLUMNS)).to_pydict()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); train again") from error
     except (pa.ArrowInvalid, KeyError) as error:

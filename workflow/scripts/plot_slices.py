@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial import program
+from nontrivial import checked_parquet, program
 from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
@@ -67,7 +66,7 @@ def slice_dice(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
 
 def _read(path: Path) -> list[dict]:
     try:
-        rows = pq.read_table(path).select(list(COLUMNS)).to_pylist()
+        rows = checked_parquet.read(path).select(list(COLUMNS)).to_pylist()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); predict the slices again") from error
     except (pa.ArrowInvalid, KeyError) as error:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from nontrivial import program
+from nontrivial import checked_parquet, program
 from nontrivial.atomic import replacing
 from nontrivial.compute import device as devices
 from nontrivial.compute.batches import fastest_memory_format, normalization
@@ -103,7 +102,7 @@ def predict_examples(
             )
     log.info("%d targets, %d slices", len(targets), len(rows))
     with replacing(output) as temporary:
-        pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
+        checked_parquet.write(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
 
 
 def _classes(

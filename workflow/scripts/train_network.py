@@ -23,7 +23,8 @@ from nontrivial.compute.batches import (
 )
 from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.data import samples
-from nontrivial.data.prepared import SPLITS, Description, open_split, read_description
+from nontrivial.data.prepared import SPLITS, Description, read_description
+from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import Interrupted, UserError
 from nontrivial.kept import keep, kept, recall
 from nontrivial.network import networks, registry, weights
@@ -113,7 +114,8 @@ def train_network(
             memory_format = fastest_memory_format(device, recipe.precision)
             model = model.to(device=device, memory_format=memory_format)
             normalize = normalization(description.mean, description.std, device, memory_format)
-            placed = place({split: open_split(data, split) for split in SPLITS}, device)
+            stored = {split: open_checked(data, split, description) for split in SPLITS}
+            placed = place(stored, device)
             score = _scorer(description, data, placed, normalize, device, interruption.check)
             metric = METRICS[description.task]
             problem = Problem(

@@ -4,6 +4,7 @@ The library's own writer holds all of a file's bytes in memory, and writes metad
 that changes from run to run. Format: https://github.com/huggingface/safetensors#format
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -58,6 +59,15 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
     file.write(text)
     for name in names:
         file.write(content(tensors[name]))
+
+
+def digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """Return the SHA-256 hex digest of texts and of tensors with their names."""
+    state = hashlib.sha256("".join(texts).encode())
+    for name in sorted(tensors):
+        state.update(name.encode())
+        state.update(content(tensors[name]))
+    return state.hexdigest()
 
 
 def content(tensor: Tensor) -> memoryview:

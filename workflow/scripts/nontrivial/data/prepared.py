@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nontrivial.canonical import digest
 from nontrivial.errors import UserError
 
 SPLITS = ("train", "val", "test")
+DIGEST = "digest"  # key of the digest of all the rest
 TASKS = ("classification", "segmentation")
 
 
@@ -58,6 +60,7 @@ class Description:
             "sha256": self.sha256,
             "demonstration": self.demonstration,
         }
+        content[DIGEST] = digest(content)
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
@@ -65,10 +68,12 @@ def read_description(path: Path) -> Description:
     """Read ``dataset.json``.
 
     Raises:
-        UserError: the file is missing, cut short or not a description of prepared data.
+        UserError: the file is missing, damaged or not a description of prepared data.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if DIGEST in content and content.pop(DIGEST) != digest(content):
+            raise ValueError("damaged: it is not what its digest says")
         return Description(
             task=content["task"],
             classes=list(content["classes"]),

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nontrivial import checked_parquet
 from nontrivial.atomic import replacing
 from nontrivial.errors import UserError
 
@@ -43,7 +43,7 @@ def write(path: Path, rows: list[Sample]) -> None:
         schema=SCHEMA,
     )
     with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        checked_parquet.write(table, temporary)
 
 
 def read(path: Path) -> pa.Table:
@@ -53,7 +53,7 @@ def read(path: Path) -> pa.Table:
         UserError: the file is missing, cut short or has other columns.
     """
     try:
-        table = pq.read_table(path)
+        table = checked_parquet.read(path)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read ({reason}); prepare the data again") from error

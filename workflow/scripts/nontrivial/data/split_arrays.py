@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nontrivial.canonical import file_digest
 from nontrivial.data.prepared import SPLITS, Description, open_split
 from nontrivial.errors import UserError
 
@@ -14,7 +15,7 @@ def open_checked(
     """Return (images, labels) of a split, memory-mapped and read-only.
 
     Raises:
-        UserError: the split is unknown, empty, cannot be read, or is not as described.
+        UserError: the split is unknown, empty, cannot be read, or is not as described (each byte).
     """
     if split not in SPLITS:
         raise UserError(f"split: {split!r} is not one of {', '.join(SPLITS)}")
@@ -29,4 +30,12 @@ def open_checked(
             f"{folder}: {split} holds images {images.shape} and labels {labels.shape}, but"
             f" dataset.json says {wanted} and {answers}; delete the folder and prepare again"
         )
+    for name in ("images", "labels"):
+        path = Path(folder) / split / f"{name}.npy"
+        said = description.sha256.get(f"{split}/{name}.npy")
+        # The program is about to go through all of it, which takes far longer.
+        if said is not None and said != file_digest(path):
+            raise UserError(
+                f"{path}: damaged (not what dataset.json says); delete it and prepare again"
+            )
     return images, labels

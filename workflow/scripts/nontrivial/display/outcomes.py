@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from nontrivial import checked_parquet
 from nontrivial.errors import UserError
 from nontrivial.statistics.sound_rows import conform, require_sound
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, PRIMARY, SUMMARY
@@ -202,7 +202,7 @@ def count(number: int, noun: str) -> str:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = conform(pq.read_table(path), schema)
+        table = conform(checked_parquet.read(path), schema)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); aggregate again") from error
     except pa.ArrowException as error:

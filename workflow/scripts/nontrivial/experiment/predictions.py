@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nontrivial import checked_parquet
 from nontrivial.canonical import canonical
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
@@ -74,7 +74,7 @@ class PredictionsWriter:
         about = {name: asdict(target) for name, target in targets.items()}
         text = json.dumps({"targets": about, "provenance": provenance})
         self._schema = _SCHEMAS[task]
-        self._writer = pq.ParquetWriter(
+        self._writer = checked_parquet.Writer(
             path, self._schema.with_metadata({METADATA: text}), compression="zstd"
         )
         self._content = hashlib.sha256(
@@ -89,7 +89,7 @@ class PredictionsWriter:
             columns: each (N,) or, in segmentation, (N, K); row n is sample n.
         """
         table = _table(self._schema, name, columns)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._writer.write_table(table)
         self._content.update(canonical([name, table.num_rows]).encode())
         for field in self._schema:
             if field.name != "target":
@@ -101,15 +101,17 @@ class PredictionsWriter:
         Args:
             report: what the job cost, plain JSON values.
         """
-        self._writer.add_key_value_metadata({REPORT: json.dumps(report)})
-        self._writer.close()
+        self._writer.close({REPORT: json.dumps(report)})
         return self._content.hexdigest()
 
 
 def read_identity(path: Path) -> str | None:
-    """Return the identity in a file's provenance; None without a complete file."""
+    """Return the identity in a file's provenance; None without a whole file."""
     try:
-        metadata = json.loads((pq.read_schema(path).metadata or {})[METADATA.encode()])
+        with checked_parquet.opened(path) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)  # verifies its pages
+            metadata = json.loads((file.schema_arrow.metadata or {})[METADATA.encode()])
         return metadata["provenance"]["identity"]
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         return None

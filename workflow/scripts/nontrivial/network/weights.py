@@ -9,11 +9,13 @@ from nontrivial import tensor_file
 from nontrivial.atomic import replacing
 from nontrivial.errors import UserError
 
+DIGEST = "sha256"  # key in the metadata
+
 
 def save(model: torch.nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the network's state, under its own state-dict names, in one step.
 
-    Equal states and metadata give equal bytes.
+    Equal states and metadata give equal bytes. A digest of the state goes into the metadata.
 
     Args:
         model: the network, on any device.
@@ -24,16 +26,17 @@ def save(model: torch.nn.Module, path: Path, metadata: dict[str, str]) -> None:
         UserError: the state holds a tensor of a type that cannot be saved.
         OSError: the disk is full, say.
     """
+    state = model.state_dict()
     with replacing(path) as temporary, temporary.open("wb") as file:
-        tensor_file.write(file, model.state_dict(), metadata)
+        tensor_file.write(file, state, {**metadata, DIGEST: tensor_file.digest(state)})
 
 
 def load(path: Path, model: torch.nn.Module) -> dict[str, str]:
     """Load a file of weights into the network, strictly, and return its metadata.
 
     Raises:
-        UserError: the file is missing, cut short or no safetensors file (a pickle, say), or
-            its names, shapes or types are not the network's.
+        UserError: the file is missing, damaged or no safetensors file (a pickle, say), or its
+            names, shapes or types are not the network's.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -48,6 +51,9 @@ def load(path: Path, model: torch.nn.Module) -> dict[str, str]:
             " delete it and train again"
         ) from error
     _check(path, state, model.state_dict())
+    said = metadata.pop(DIGEST, None)  # an earlier version's file has none
+    if said is not None and said != tensor_file.digest(state):
+        raise UserError(f"{path}: damaged (not what its digest says); delete it and train again")
     model.load_state_dict(state)
     return metadata
 

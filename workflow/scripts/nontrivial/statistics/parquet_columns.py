@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nontrivial import checked_parquet
 from nontrivial.errors import UserError
 
 INTEGER, NUMBER, TEXT = "whole numbers", "numbers", "text"
@@ -23,11 +24,11 @@ def opened(path: Path, columns: Sequence[str] | Mapping[str, str]) -> Iterator[p
         columns: names, or what each must hold by name (:data:`INTEGER` and the like).
 
     Raises:
-        UserError: the file is missing, cut short, no Parquet, or lacks a column, or one holds
+        UserError: the file is missing, damaged, no Parquet, or lacks a column, or one holds
             something else.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with checked_parquet.opened(path) as file:
             present = set(file.schema_arrow.names)  # asked once: the file parses it each time
             missing = [name for name in columns if name not in present]
             if missing:

@@ -5,7 +5,6 @@ in case the last is damaged. Neither is an output of the rule: Snakemake removes
 a job that failed.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -102,7 +101,7 @@ class Checkpoints:
             "format": FORMAT,
             "origin": canonical(self._origin),
             "values": values,
-            "sha256": _digest(state.tensors, values),
+            "sha256": tensor_file.digest(state.tensors, values),
         }
         try:
             with replacing(self._last) as temporary:
@@ -158,14 +157,6 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata["format"] != FORMAT:
         raise ValueError(f"format {metadata['format']!r} is not known")
-    if metadata["sha256"] != _digest(tensors, metadata["values"]):
+    if metadata["sha256"] != tensor_file.digest(tensors, metadata["values"]):
         raise ValueError("its content is not what was written")
     return State(tensors, json.loads(metadata["values"])), json.loads(metadata["origin"])
-
-
-def _digest(tensors: dict[str, Tensor], values: str) -> str:
-    digest = hashlib.sha256(values.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensor_file.content(tensors[name]))
-    return digest.hexdigest()

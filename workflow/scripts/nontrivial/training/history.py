@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nontrivial import checked_parquet
 from nontrivial.atomic import replacing
 from nontrivial.training.loop import Epoch
 
@@ -56,13 +56,13 @@ def write_history(
     ]
     schema = SCHEMA.with_metadata({IDENTITY: identity})
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+        checked_parquet.write(pa.Table.from_pylist(rows, schema), temporary)
 
 
 def read_identity(path: Path) -> str | None:
-    """Return the identity in a table's metadata; None without a readable table."""
+    """Return the identity in a table's metadata; None without a table that is whole."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = checked_parquet.read(path).schema.metadata or {}
     except (OSError, pa.ArrowException):
         return None
     return metadata.get(IDENTITY, b"").decode() or None
