@@ -1,0 +1,25 @@
+"""The whole workflow killed at random moments ends in what an undisturbed run leaves."""
+
+import random
+
+import pytest
+from conftest import CONFIG, copy_workflow, write_volumes
+from kill_at_random import CHECKPOINT_MINUTES, damaged, differences, killed
+
+ARGUMENTS = ["--cores", "2", "--configfile", "test.yaml"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_like_one_that_was_not(finished_once, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the other run had
+    workflow = copy_workflow(tmp_path / "killed")
+    workflow.config = {**CONFIG, "checkpoint_minutes": CHECKPOINT_MINUTES}
+    write_volumes(workflow.path("raw"))
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    for record in killed(workflow, ARGUMENTS, 4, random.Random(seed)):
+        print(record)
+    results = workflow.path("results")
+    assert differences(results, finished_once.path("results")) == []
+    assert damaged(results) == []
+    assert workflow.stale() == set()

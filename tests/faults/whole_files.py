@@ -1,0 +1,101 @@
+"""Whether every file that stands under a final name is whole, read to its end by kind."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors import safe_open
+
+from nontrivial.canonical import file_digest
+
+NOT_RESULTS = re.compile(r"\.log$|^\.lock$|^\.snakemake")  # they grow while a job runs
+
+
+def damaged(results: Path) -> list[str]:
+    """Return what is wrong with the files below a folder of results, a line each.
+
+    Temporary files do not count. Digests that lie beside a file must be those of the file, which
+    may be missing.
+    """
+    found = [f"{path}: {why}" for path in final_files(results) if (why := _damage(path))]
+    return found + list(_broken_promises(results))
+
+
+def final_files(results: Path) -> list[Path]:
+    """Return the files below a folder that have a final name, sorted."""
+    return sorted(
+        path
+        for path in results.rglob("*")
+        if path.is_file() and ".part" not in path.name and not NOT_RESULTS.search(path.name)
+    )
+
+
+def _damage(path: Path) -> str | None:
+    read = _READERS.get(path.suffix)
+    if read is None:
+        return f"no test of whether a {path.suffix} file is whole"
+    try:
+        read(path)
+    except Exception as error:  # whatever a damaged file makes a library raise
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _tensors(path: Path) -> None:
+    with safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118
+            file.get_tensor(name)
+
+
+def _picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.load()
+
+
+def _table(path: Path) -> None:
+    text = path.read_text()
+    rows = list(csv.reader(text.splitlines()))
+    if not text.endswith("\n") or {len(row) for row in rows} != {len(rows[0])}:
+        raise ValueError("ends within a row")
+
+
+def _text(ending: str) -> Callable[[Path], None]:
+    def read(path: Path) -> None:
+        if not path.read_text().endswith(ending):
+            raise ValueError(f"does not end with {ending!r}")
+
+    return read
+
+
+_READERS = {
+    ".parquet": pq.read_table,
+    ".json": lambda path: json.loads(path.read_text()),
+    ".safetensors": _tensors,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".svg": ElementTree.parse,
+    ".png": _picture,
+    ".csv": _table,
+    ".md": _text("\n"),
+    ".html": _text("</html>\n"),
+}
+
+
+def _broken_promises(results: Path) -> Iterator[str]:
+    for path in results.glob("data/*/dataset.json"):
+        for name, said in json.loads(path.read_text())["sha256"].items():
+            if _is_another(path.parent / name, said):
+                yield f"{path.parent / name}: not what dataset.json says"
+    for path in results.glob("networks/*/seed*/model.json"):
+        weights = path.with_suffix(".safetensors")
+        if _is_another(weights, json.loads(path.read_text())["sha256"]):
+            yield f"{weights}: not what model.json says"
+
+
+def _is_another(path: Path, digest: str) -> bool:
+    return path.exists() and file_digest(path) != digest
