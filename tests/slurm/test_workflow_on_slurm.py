@@ -1,0 +1,268 @@
+"""The workflow on a real SLURM, through its profile: bundled, within the GPUs, through faults."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas
+import psutil
+import pytest
+import small_cluster
+from conftest import ROOT, Workflow, copy_workflow
+
+pytestmark = pytest.mark.slow
+
+# Three trainings for two GPUs; few targets, as what matters here is how they get through.
+CONFIG = {
+    "datasets": {
+        "digits": {"source": "digits", "fractions": {"train": 0.4, "val": 0.1, "test": 0.5}},
+    },
+    "trainings": {
+        "digits": {
+            "dataset": "digits",
+            "network": "resnet18",
+            "seeds": [0, 1, 2],
+            "recipe": {"epochs": 6, "batch_size": 32, "learning_rate": 0.05, "threads": 1},
+        },
+    },
+    "experiments": {"digits": {"training": "digits", "sets": ["shortcut"]}},
+}
+THREADS = ["--set-threads", "predict=1"]
+# These jobs are short, and nobody shares this controller.
+ASK_OFTEN = ["--seconds-between-status-checks=1", "--slurm-init-seconds-before-status-checks=1"]
+DEADLINE = 240  # seconds that anything here may take
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A real SLURM with two nodes, one GPU each."""
+    if os.geteuid() != 0:
+        pytest.skip("slurmd runs jobs only as root")
+    if small_cluster.missing_programs():
+        try:
+            small_cluster.install_programs()
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"slurm-wlm and munge could not be installed: {error}")
+    with small_cluster.Cluster() as running:
+        yield running
+
+
+def packages(lock):
+    """Return each package's part of a lock file by the package's name."""
+    text = (ROOT / lock).read_text().strip()
+    return {part.partition("==")[0]: part for part in re.split(r"\n(?=[a-z])", text)}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """The Python of an environment like that of `make slurm`.
+
+    What the tests have is not installed again: test_profiles.py sees to it that it is the same.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    environment = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (library,) = environment.glob("lib/python*/site-packages")
+    (library / "tests.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    installed, all_of_it = packages("requirements.lock"), packages("requirements-slurm.lock")
+    missing = [part for name, part in all_of_it.items() if name not in installed]
+    (folder / "requirements.lock").write_text("\n".join([*missing, ""]))
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install"]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    subprocess.run([*pip, *options, "-r", folder / "requirements.lock"], check=True)
+    return environment / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def local_summary(tmp_path_factory):
+    """The summary without a cluster, with the same threads."""
+    workflow = copy_workflow(tmp_path_factory.mktemp("local") / "workflow")
+    workflow.config = CONFIG
+    workflow.run("summary", *THREADS)
+    return pandas.read_parquet(workflow.path("results/summary.parquet"))
+
+
+@dataclass
+class Job:
+    """A job in the queue."""
+
+    number: str
+    state: str
+    comment: str
+    nodes: str
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.state == "RUNNING" and bool(re.match("rule_(train|predict)", self.comment))
+
+
+@dataclass
+class Run:
+    """A Snakemake that submits to the cluster."""
+
+    workflow: Workflow
+    cluster: small_cluster.Cluster
+    process: subprocess.Popen
+    # The nodes of the jobs that had a GPU at a time, for each look at the queue.
+    gpu_nodes: list[list[str]] = field(default_factory=list)
+
+    def queue(self) -> list[Job]:
+        listed = self.cluster.run("squeue", "-h", "-o", "%i|%T|%k|%N").splitlines()
+        jobs = [Job(*line.split("|")) for line in listed]
+        self.gpu_nodes.append([job.nodes for job in jobs if job.on_gpu])
+        return jobs
+
+    def training(self, seed: int) -> Job:
+        (job,) = [
+            job for job in self.queue() if job.comment.endswith(f"train_wildcards_digits_{seed}")
+        ]
+        return job
+
+    def log(self, seed: int) -> str:
+        path = self.workflow.path(f"results/logs/train/digits-seed{seed}.log")
+        return path.read_text() if path.exists() else ""
+
+    def output(self) -> str:
+        return self.workflow.path("snakemake.txt").read_text()
+
+    def wait_for(self, condition, what: str) -> None:
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            self.queue()
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < end, f"{what} did not come: {self.output()}"
+            time.sleep(0.1)
+
+    def finish(self) -> None:
+        end = time.monotonic() + DEADLINE
+        while self.process.poll() is None:
+            self.queue()
+            assert time.monotonic() < end, self.output()
+            time.sleep(0.5)
+        assert self.process.returncode == 0, self.output()
+
+    def submitted(self) -> list[str]:
+        """Return the numbers that SLURM gave to what was submitted."""
+        return re.findall(r"submitted with SLURM jobid (\d+)", self.output())
+
+    def summary(self):
+        return pandas.read_parquet(self.workflow.path("results/summary.parquet"))
+
+
+@pytest.fixture
+def start(cluster, python, tmp_path):
+    """A function that starts the workflow on the cluster; what it leaves is ended."""
+    runs = []
+
+    def begin(*targets):
+        workflow = Workflow(tmp_path / "workflow")
+        if not workflow.folder.exists():
+            copy_workflow(workflow.folder).config = CONFIG
+        line = [python, "-m", "snakemake", *targets, "--configfile", "test.yaml", *ASK_OFTEN]
+        with open(workflow.path("snakemake.txt"), "w") as output:
+            process = subprocess.Popen(
+                [*line, "--workflow-profile", "profiles/slurm", *THREADS],
+                cwd=workflow.folder,
+                env={**cluster.environment, "OMP_NUM_THREADS": "1"},
+                stdout=output,
+                stderr=output,
+            )
+        runs.append(Run(workflow, cluster, process))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.process.kill()
+        run.process.wait()
+    cluster.run("scancel", "--partition=all")
+
+
+def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster, local_summary):
+    run = start()
+    run.wait_for(lambda: len(run.submitted()) == 4, "the trainings")
+    asked = cluster.run("scontrol", "show", "job", run.training(2).number)
+    assert "TresPerJob=gres:gpu:1" in asked
+    assert "TimeLimit=1-00:00:00" in asked
+    assert "Requeue=1" in asked
+    run.finish()
+    # One for the data, one per training, two per network for its targets, one for the summary.
+    assert len(run.submitted()) == 1 + 3 + 3 * 2 + 1
+    # Both GPUs were in use, never by two jobs.
+    assert max(map(len, run.gpu_nodes)) == 2
+    assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes)
+    pandas.testing.assert_frame_equal(run.summary(), local_summary)
+    again = start()
+    again.finish()
+    assert "Nothing to be done" in again.output()
+
+
+def test_cancelled_and_requeued_trainings_and_a_lost_node(start, cluster, local_summary):
+    run = start("summary")
+    run.wait_for(lambda: sum("epoch 1/" in run.log(seed) for seed in range(3)) == 2, "trainings")
+    cancelled, requeued = [seed for seed in range(3) if "epoch 1/" in run.log(seed)]
+    (waiting,) = {0, 1, 2} - {cancelled, requeued}
+    cluster.run("scancel", run.training(cancelled).number)
+    cluster.run("scontrol", "requeue", run.training(requeued).number)
+    run.wait_for(lambda: "epoch 1/" in run.log(waiting), "the third training")
+    lost = run.training(waiting)
+    cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=DOWN", "Reason=test")
+    run.wait_for(lambda: run.training(waiting).state != "RUNNING", "the loss of the node")
+    cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=RESUME")
+    run.finish()
+    # Only what was cancelled is Snakemake's to submit again.
+    assert len(run.submitted()) == 1 + 3 + 1 + 3 * 2 + 1
+    for seed in (cancelled, requeued):
+        assert "goes on from a checkpoint after" in run.log(seed)
+    assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes)
+    pandas.testing.assert_frame_equal(run.summary(), local_summary)
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import small_cluster
+with small_cluster.Cluster() as cluster:
+    cluster.run("sbatch", "--output=/dev/null", "--wrap=sleep 1234.5")
+    while "R" not in cluster.run("squeue", "-h", "-o", "%t"):
+        time.sleep(0.1)
+    print(cluster.folder, flush=True)
+    time.sleep(1000)
+"""
+
+
+def of_cluster(folder):
+    """Return the processes that a cluster in a folder consists of, or that a job of it started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+            if folder in words or folder in process.environ().get("SLURM_CONF", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
+def test_tests_that_are_interrupted_leave_no_daemon_and_no_job(cluster, number):
+    tests = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    folder = tests.stdout.readline().strip()
+    names = {process.name() for process in of_cluster(folder)}
+    assert {"munged", "slurmctld", "slurmd", "sleep"} <= names
+    os.killpg(tests.pid, number)
+    tests.wait()
+    end = time.monotonic() + small_cluster.DEADLINE
+    while (left := of_cluster(folder)) or Path(folder).exists():
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
