@@ -57,8 +57,9 @@ GresTypes=gpu
 ReturnToService=2
 KillWait=20
 MailProg=/bin/true
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=16 RealMemory=900000 Gres=gpu:1
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=16 RealMemory=900000 Gres=gpu:1
+NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=900000 Gres=gpu:small:1
+NodeName=n1 Port={n1}
+NodeName=n2 Port={n2}
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
@@ -157,7 +158,7 @@ def _write_configuration(folder: Path) -> None:
         **dict(zip(NODES, ports, strict=True)),
     )
     (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
+    (folder / "gres.conf").write_text("Name=gpu Type=small File=/dev/null\n")
     (folder / "state").mkdir()
     # Snakemake's plugin hides SLURM's variables from srun, which then knows no other cluster than
     # the one in /etc.
