@@ -25,6 +25,7 @@ from nontrivial.errors import UserError
 from nontrivial.planning import run_lock
 from nontrivial.planning.fingerprint import fingerprint, module_file
 from nontrivial.planning.plan import Plan
+from nontrivial.program import explain
 from nontrivial.data.raw_data import source_identity
 
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
@@ -148,9 +149,12 @@ GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.glo
 onstart:
     lock_results()
     stop_trainings_with_snakemake()
-    for spec in SPECS:
-        if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
-            write_text(spec.path, spec.text)
+    try:
+        for spec in SPECS:
+            if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
+                write_text(spec.path, spec.text)
+    except OSError as error:
+        raise WorkflowError(explain(error)) from None
 
 
 localrules:

@@ -4,6 +4,7 @@ Snakemake's own lock outlives a Snakemake that was killed, and knows only the ru
 folder. This one belongs to the results, and the kernel takes it away whatever way a run ends.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -53,7 +54,8 @@ def take(results: Path) -> bool:
         if error.errno in _NO_LOCKS_HERE:
             return False
         raise
-    os.ftruncate(file, 0)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {now}\n".encode())
+    with contextlib.suppress(OSError):  # on a full disk the others are not told who has it
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {now}\n".encode())
     return True
