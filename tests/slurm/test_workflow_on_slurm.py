@@ -10,24 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas
+import plugin_environment
 import psutil
 import pytest
 import small_cluster
-from conftest import ROOT, Workflow, copy_workflow
+from conftest import Workflow, copy_workflow
 
 pytestmark = pytest.mark.slow
 
 # Three trainings for two GPUs; few targets, as what matters here is how they get through.
 CONFIG = {
     "datasets": {
-        "digits": {"source": "digits", "fractions": {"train": 0.4, "val": 0.1, "test": 0.5}},
+        "digits": {"source": "digits", "fractions": {"train": 0.3, "val": 0.1, "test": 0.6}},
     },
     "trainings": {
         "digits": {
             "dataset": "digits",
             "network": "resnet18",
             "seeds": [0, 1, 2],
-            "recipe": {"epochs": 6, "batch_size": 32, "learning_rate": 0.05, "threads": 1},
+            "recipe": {"epochs": 5, "batch_size": 32, "learning_rate": 0.05, "threads": 1},
         },
     },
     "experiments": {"digits": {"training": "digits", "sets": ["shortcut"]}},
@@ -52,30 +53,10 @@ def cluster():
         yield running
 
 
-def packages(lock):
-    """Return each package's part of a lock file by the package's name."""
-    text = (ROOT / lock).read_text().strip()
-    return {part.partition("==")[0]: part for part in re.split(r"\n(?=[a-z])", text)}
-
-
 @pytest.fixture(scope="module")
-def python(tmp_path_factory) -> Path:
-    """The Python of an environment like that of `make slurm`.
-
-    What the tests have is not installed again: test_profiles.py sees to it that it is the same.
-    """
-    folder = tmp_path_factory.mktemp("environment")
-    environment = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    (library,) = environment.glob("lib/python*/site-packages")
-    (library / "tests.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
-    installed, all_of_it = packages("requirements.lock"), packages("requirements-slurm.lock")
-    missing = [part for name, part in all_of_it.items() if name not in installed]
-    (folder / "requirements.lock").write_text("\n".join([*missing, ""]))
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install"]
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    subprocess.run([*pip, *options, "-r", folder / "requirements.lock"], check=True)
-    return environment / "bin" / "python"
+def python(tmp_path_factory):
+    """The Python of an environment with the SLURM plugin."""
+    return plugin_environment.make(tmp_path_factory.mktemp("environment") / "venv")
 
 
 @pytest.fixture(scope="module")
