@@ -256,6 +256,13 @@ def other_weights(made):
     made.save()
 
 
+def damage_kept(made):
+    path = made.folder / ".kept/predictions.parquet"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1  # in the first page
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("before", "changed", "kept"),
     [
@@ -263,7 +270,7 @@ def other_weights(made):
         (lambda made: None, {"batch_size": 2}, False),
         (other_weights, {}, False),
         (lambda made: made.spec({"baseline": []}), {}, False),
-        (lambda made: (made.folder / ".kept/predictions.json").unlink(), {}, False),
+        (damage_kept, {}, False),
         (lambda made: (made.folder / ".kept/predictions.parquet").unlink(), {}, False),
     ],
 )

@@ -84,9 +84,10 @@ def predict_targets(
             "code": code,
         }
     )
-    results = [output, digest_path]
-    if read_identity(kept(output)) == identity and kept(digest_path).is_file():
-        recall(results)
+    found = read_identity(kept(output))
+    if found is not None and found[0] == identity:
+        recall([output])
+        write_text(digest_path, _voucher(found[1]))
         log.info("%s: predicted already from the same weights, data and code; kept", output)
         return
     check_table(kernels, model, description.channels, description.size, kernels_path)
@@ -134,8 +135,12 @@ def predict_targets(
         for target in targets:
             writer.write(target.name, predicted[target.name])
         content = writer.close(report)
-    write_text(digest_path, canonical({"sha256": content}) + "\n")
-    keep(results)
+    write_text(digest_path, _voucher(content))
+    keep([output])
+
+
+def _voucher(content: str) -> str:
+    return canonical({"sha256": content}) + "\n"
 
 
 def _about(

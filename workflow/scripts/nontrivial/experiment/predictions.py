@@ -13,6 +13,7 @@ from nontrivial.canonical import canonical
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
 REPORT = "nontrivial.report"  # key in the metadata of the Parquet file
+CONTENT = "nontrivial.content"  # likewise, of the content digest
 
 _TARGET = pa.dictionary(pa.int32(), pa.string())
 _SCHEMAS = {
@@ -101,18 +102,20 @@ class PredictionsWriter:
         Args:
             report: what the job cost, plain JSON values.
         """
-        self._writer.close({REPORT: json.dumps(report)})
-        return self._content.hexdigest()
+        content = self._content.hexdigest()
+        self._writer.close({REPORT: json.dumps(report), CONTENT: content})
+        return content
 
 
-def read_identity(path: Path) -> str | None:
-    """Return the identity in a file's provenance; None without a whole file."""
+def read_identity(path: Path) -> tuple[str, str] | None:
+    """Return the identity in a file's provenance and the content digest; None if not whole."""
     try:
         with checked_parquet.opened(path) as file:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)  # verifies its pages
-            metadata = json.loads((file.schema_arrow.metadata or {})[METADATA.encode()])
-        return metadata["provenance"]["identity"]
+            about = json.loads(file.schema_arrow.metadata[METADATA.encode()])
+            content = file.metadata.metadata[CONTENT.encode()].decode()
+        return about["provenance"]["identity"], content
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         return None
 
