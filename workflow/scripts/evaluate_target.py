@@ -104,12 +104,12 @@ def evaluate_target(
     _require_same_samples(clean, table, baseline, samples, description)
     if description.task == "classification":
         _require_classes(table["label"], description, f"{samples}: label")
-        for stored, path in ((changed, predictions), (clean, baseline)):
+        for stored, path in ((clean, baseline), (changed, predictions)):
             _require_classes(stored.columns["predicted"], description, f"{path}: predicted")
             _require_log_probabilities(stored, path)
         measurements = _classification(table["label"], changed, clean, description)
     else:
-        for stored, path in ((changed, predictions), (clean, baseline)):
+        for stored, path in ((clean, baseline), (changed, predictions)):
             _require_counts(stored, clean, path, description)
         measurements = _segmentation(table["subject"], changed, clean, description, settings)
     if settings["kind"] == "baseline":

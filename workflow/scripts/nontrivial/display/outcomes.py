@@ -6,13 +6,14 @@ which interval counts: over seeds where there are several, else over the test sa
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nontrivial import checked_parquet
 from nontrivial.errors import UserError
-from nontrivial.statistics.sound_rows import conform, require_sound
+from nontrivial.statistics.sound_rows import ROUNDING, conform, require_sound
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, PRIMARY, SUMMARY
 
 ZEROING = "zero"
@@ -152,10 +153,10 @@ def select_outcomes(
             " add the experiment to the configuration and run the workflow"
         )
     across = {row["target"]: row for row in _primary_rows(across_seeds, experiment)}
-    if set(across) != set(seeds) or "baseline" not in seeds:
+    if "baseline" not in seeds or not _fit(seeds, across):
         raise UserError(
-            f"summary and table over seeds do not hold the same targets of {experiment!r}"
-            " with a baseline; delete both and aggregate again"
+            f"summary and table over seeds do not hold the same results of {experiment!r},"
+            " each seed of each target, with a baseline; delete both and aggregate again"
         )
     outcomes = [_outcome(rows, across[target]) for target, rows in seeds.items()]
     baseline = next(outcome for outcome in outcomes if outcome.kind == "baseline")
@@ -221,6 +222,18 @@ def _primary_rows(table: pa.Table, experiment: str) -> list[dict]:
         pc.and_(pc.is_in(table["metric"], pa.array(list(TASKS))), pc.is_null(table["class"])),
     )
     return table.filter(chosen).to_pylist()
+
+
+def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
+    """Tell whether the rows over seeds are the means of the rows of all seeds."""
+    return set(across) == set(seeds) and all(
+        across[target]["n"] == len(rows) == len(seeds["baseline"])
+        and all(
+            abs(fmean(row[name] for row in rows) - across[target][name]) < ROUNDING
+            for name in ("value", "drop")
+        )
+        for target, rows in seeds.items()
+    )
 
 
 def _outcome(rows: list[dict], across: dict) -> Outcome:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
-from nontrivial.statistics.summary_schema import METRICS_IN_SHARES
+from nontrivial.statistics.summary_schema import METRICS_IN_SHARES, PRIMARY
 
 ROUNDING = 1e-9  # of a difference of means
 REQUIRED = (
@@ -55,6 +55,8 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         raise ValueError(f"no column {', '.join(missing)}")
     columns = []
     for field in schema:
+        if pa.types.is_string(field.type) and not _is_text(table.schema.field(field.name).type):
+            raise ValueError(f"column {field.name} has another type (no text)")
         try:
             columns.append(table.column(field.name).cast(field.type))
         except pa.ArrowException as error:
@@ -87,10 +89,10 @@ def require_sound(table: pa.Table, source: Callable[[int], object]) -> None:
     row = pc.index(pc.greater(counts["count_all"], 1), True).as_py()
     if row >= 0:
         twice = counts.slice(row, 1).select(keys).to_pylist()[0]
-        target = pc.equal(table["target"], twice["target"])
+        places = [i for i, other in enumerate(table.select(keys).to_pylist()) if other == twice]
         raise UserError(
-            f"{source(pc.index(target, True).as_py())}: target {twice['target']} has two rows of"
-            f" {twice['metric']} ({twice['class'] or 'all classes'}); delete the file and run again"
+            f"{source(places[-1])}: target {twice['target']} has two rows of {twice['metric']}"
+            f" ({twice['class'] or 'all classes'}); delete the file and run again"
         )
 
 
@@ -100,6 +102,11 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for name in REQUIRED:
         if name in present:
             yield f"{name} is empty", pc.is_null(table[name])
+    is_primary = pc.and_(
+        pc.is_in(table["metric"], pa.array(list(PRIMARY.values()))), pc.is_null(table["class"])
+    )
+    for name in ("value", "baseline", "drop"):
+        yield f"{name} is empty", pc.and_(is_primary, pc.is_null(table[name]))
     for field in table.schema:
         if pa.types.is_floating(field.type):
             yield f"{field.name} is not a finite number", pc.invert(pc.is_finite(table[field.name]))
@@ -121,6 +128,12 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
         yield "b or c is negative", pc.less(pc.min_element_wise(table["b"], table["c"]), 0)
         changed = pc.add(table["b"], table["c"])
         yield "b and c are more than n", pc.greater(changed, table["n"])
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_null(kind)
 
 
 def _outside(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:

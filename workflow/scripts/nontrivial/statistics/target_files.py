@@ -66,8 +66,8 @@ def read_targets(files: Sequence[Path]) -> pa.Table:
     def source(row: int) -> Path:
         return files[order[bisect_right(ends, row)]]
 
-    _require_one_target_each(together, [0, *ends[:-1]], ends, source)
     require_sound(together, source)
+    _require_one_target_each(together, [0, *ends[:-1]], ends, source)
     return together
 
 
