@@ -18,7 +18,8 @@ ROOT = Path(os.path.relpath(workflow.basedir))
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from nontrivial.atomic import write_text
+from nontrivial import result_times
+from nontrivial.atomic import remove_abandoned, write_text
 from nontrivial.canonical import canonical, file_digest
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.errors import UserError
@@ -146,10 +147,23 @@ if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
 GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.global_resources else 1
 
 
+def put_times_right():
+    """Leave no result that looks newer than it is, whatever the clock did or does."""
+    behind = result_times.leave_the_future(Path(RESULTS))
+    if behind > 1:  # a file server's clock may be a little ahead
+        logger.warning(
+            f"The clock is {behind:.0f} s behind the newest result: the times of all were moved back."
+        )
+    result_times.mark_stale(path for job in workflow.dag.needrun_jobs() for path in job.output)
+
+
 onstart:
     lock_results()
     stop_trainings_with_snakemake()
     try:
+        # A training that was asked to end may still write its checkpoint.
+        remove_abandoned(Path(RESULTS), spared="checkpoint")
+        put_times_right()
         for spec in SPECS:
             if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
                 write_text(spec.path, spec.text)

@@ -1,10 +1,13 @@
 """Files that appear under their final name only when they are complete."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PART = re.compile(r"\..+\.part(\.[^.]+)?")
 
 
 @contextmanager
@@ -44,6 +47,22 @@ def remove_parts(path: Path) -> None:
     """Remove what a killed process left half-written of ``path``; no other may be writing it."""
     for part in Path(path).parent.glob(f".{path.name}.*.part{path.suffix}"):
         part.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, spared: str) -> None:
+    """Remove what killed processes left half-written below a folder.
+
+    Args:
+        folder: one in which nobody writes now.
+        spared: how the names of files begin whose parts are left alone.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for path, _, names in os.walk(folder):
+        for name in names:
+            if _PART.fullmatch(name) and not name.startswith(f".{spared}"):
+                Path(path, name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -105,7 +105,7 @@ def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
         path = Path(folder) / split / f"{name}.npy"
         try:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"{path}: not a readable array ({error}); delete it and prepare again"
             ) from error

@@ -1,0 +1,38 @@
+"""Files that appear under their final name only when they are complete."""
+
+import subprocess
+import sys
+
+from nontrivial.atomic import remove_abandoned
+
+WRITE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from nontrivial.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_writing(path):
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_AND_DIE, path],
+        env={"PYTHONPATH": "workflow/scripts"},
+        check=False,
+    )
+    assert done.returncode < 0
+    assert not path.exists()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("targets/layer-layer1.0.conv1.parquet", "no-suffix", "checkpoint.safetensors"):
+        die_writing(tmp_path / name)
+    others = [tmp_path / name for name in (".lock", "my.part.parquet", "targets/.hidden.json")]
+    for path in others:
+        path.write_text("mine")
+    assert len(list(tmp_path.rglob(".*.part*"))) == 3
+    remove_abandoned(tmp_path, spared="checkpoint")
+    (left,) = tmp_path.rglob(".*.part*")
+    assert left.name.startswith(".checkpoint.safetensors.")
+    assert all(path.exists() for path in others)
