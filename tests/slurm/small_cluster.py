@@ -57,10 +57,12 @@ GresTypes=gpu
 ReturnToService=2
 KillWait=20
 MailProg=/bin/true
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=900000 Gres=gpu:small:1
-NodeName=n1 Port={n1}
-NodeName=n2 Port={n2}
-PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+NodeName=DEFAULT CPUs=16 RealMemory=900000 Gres=gpu:small:1
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2}
+PartitionName=DEFAULT Nodes=n1,n2 MaxTime=INFINITE State=UP
+PartitionName=common Default=YES
+PartitionName=max
 """
 
 
@@ -192,7 +194,8 @@ def _start_daemons(folder: Path) -> None:
 
     def idle() -> bool:
         with suppress(subprocess.SubprocessError):
-            return _output(folder, "sinfo", "-h", "-N", "-o", "%t").split() == ["idle"] * 2
+            listed = _output(folder, "sinfo", "-h", "-N", "-p", "common", "-o", "%t")
+            return listed.split() == ["idle"] * len(NODES)
         return False
 
     _wait(idle, folder, "the nodes")

@@ -1,5 +1,6 @@
 """The workflow on a real SLURM, through its profile: bundled, within the GPUs, through faults."""
 
+import getpass
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 # Three trainings for two GPUs; few targets, as what matters here is how they get through.
 CONFIG = {
     "datasets": {
-        "digits": {"source": "digits", "fractions": {"train": 0.3, "val": 0.1, "test": 0.6}},
+        "digits": {"source": "digits", "fractions": {"train": 0.2, "val": 0.1, "test": 0.7}},
     },
     "trainings": {
         "digits": {
@@ -36,7 +37,7 @@ CONFIG = {
 THREADS = ["--set-threads", "predict=1"]
 # These jobs are short, and nobody shares this controller.
 ASK_OFTEN = ["--seconds-between-status-checks=1", "--slurm-init-seconds-before-status-checks=1"]
-DEADLINE = 240  # seconds that anything here may take
+DEADLINE = 600  # seconds that anything here may take
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +141,13 @@ def start(cluster, python, tmp_path):
     """A function that starts the workflow on the cluster; what it leaves is ended."""
     runs = []
 
-    def begin(*targets):
+    def begin(*targets, **edited):
         workflow = Workflow(tmp_path / "workflow")
         if not workflow.folder.exists():
             copy_workflow(workflow.folder).config = CONFIG
+        profile = workflow.path("profiles/slurm/config.yaml")
+        for name, value in edited.items():
+            profile.write_text(profile.read_text().replace(f"{name}: null", f"{name}: {value}"))
         line = [python, "-m", "snakemake", *targets, "--configfile", "test.yaml", *ASK_OFTEN]
         with open(workflow.path("snakemake.txt"), "w") as output:
             process = subprocess.Popen(
@@ -160,7 +164,7 @@ def start(cluster, python, tmp_path):
     for run in runs:
         run.process.kill()
         run.process.wait()
-    cluster.run("scancel", "--partition=all")
+    cluster.run("scancel", "--user", getpass.getuser())
 
 
 def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster, local_summary):
@@ -182,25 +186,38 @@ def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster,
     assert "Nothing to be done" in again.output()
 
 
-def test_cancelled_and_requeued_trainings_and_a_lost_node(start, cluster, local_summary):
-    run = start("summary")
+def test_faults_of_jobs_a_node_and_snakemake_itself(start, cluster, local_summary):
+    # A name that Python has for something else, too.
+    run = start("summary", gpu_partition="max", gpu_model="small")
     run.wait_for(lambda: sum("epoch 1/" in run.log(seed) for seed in range(3)) == 2, "trainings")
     cancelled, requeued = [seed for seed in range(3) if "epoch 1/" in run.log(seed)]
     (waiting,) = {0, 1, 2} - {cancelled, requeued}
+    asked = cluster.run("scontrol", "show", "job", run.training(waiting).number)
+    assert "Partition=max" in asked
+    assert "TresPerJob=gres:gpu:small:1" in asked
     cluster.run("scancel", run.training(cancelled).number)
     cluster.run("scontrol", "requeue", run.training(requeued).number)
+
     run.wait_for(lambda: "epoch 1/" in run.log(waiting), "the third training")
     lost = run.training(waiting)
     cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=DOWN", "Reason=test")
-    run.wait_for(lambda: run.training(waiting).state != "RUNNING", "the loss of the node")
+    run.wait_for(lambda: run.training(waiting).state == "PENDING", "the loss of the node")
     cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=RESUME")
-    run.finish()
+
     # Only what was cancelled is Snakemake's to submit again.
-    assert len(run.submitted()) == 1 + 3 + 1 + 3 * 2 + 1
+    run.wait_for(lambda: len(run.submitted()) == 1 + 3 + 1, "the second attempt")
+    run.process.kill()
+    run.process.wait()
+    (name,) = re.findall("SLURM run ID: (nontrivial_.*)", run.output())
+    cluster.run("scancel", f"--name={name}")
+    while run.queue():
+        time.sleep(0.1)
+    again = start("summary")
+    again.finish()
     for seed in (cancelled, requeued):
         assert "goes on from a checkpoint after" in run.log(seed)
-    assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes)
-    pandas.testing.assert_frame_equal(run.summary(), local_summary)
+    assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes + again.gpu_nodes)
+    pandas.testing.assert_frame_equal(again.summary(), local_summary)
 
 
 KILLED = """
