@@ -22,4 +22,5 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(finished_once, tmp_pat
     results = workflow.path("results")
     assert differences(results, finished_once.path("results")) == []
     assert damaged(results) == []
+    assert [path for path in results.rglob(".*") if ".part" in path.name] == []
     assert workflow.stale() == set()
