@@ -35,11 +35,13 @@ class LabelMap:
                 raise UserError(f"label_map: {key} becomes {number}, which `classes` does not name")
             if key != OTHER:
                 try:
-                    self._classes[int(key)] = number
+                    value = int(key)
                 except ValueError:
                     raise UserError(
                         f"label_map: {key!r} is neither an integer nor {OTHER!r}"
                     ) from None
+                if self._classes.setdefault(value, number) != number:
+                    raise UserError(f"label_map: {value} has two classes")
         never = set(range(len(classes))) - set(mapping.values())
         if never:
             raise UserError(f"label_map: no value becomes class {classes[min(never)]}")

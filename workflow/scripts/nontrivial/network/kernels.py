@@ -5,6 +5,7 @@ Standard library only: the Snakefile reads these tables at every start.
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,6 +65,10 @@ class Kernel:
     role: str
 
 
+LARGEST = 2**31 - 1  # of any number: results store 32 bits
+LONGEST_PATH = 140  # bytes; the names of targets, and so of files, hold it
+_PATH_CHARACTERS = re.compile(r"[\w.-]+")
+
 COLUMNS = tuple(field.name for field in fields(Kernel))
 
 
@@ -97,9 +102,14 @@ def read_table(path: Path) -> list[Kernel]:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text; write it again with list_kernels.py") from error
-    rows = list(csv.reader(io.StringIO(text), delimiter="\t"))
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter="\t"))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: not tab-separated values ({error}); write it again with list_kernels.py"
+        ) from error
     if not rows or tuple(rows[0]) != COLUMNS:
-        found = ", ".join(rows[0]) if rows else "nothing"
+        found = repr(", ".join(rows[0])[:LONGEST_PATH]) if rows else "nothing"
         raise UserError(
             f"{path}: line 1: the columns must be {', '.join(COLUMNS)}, separated by tabs,"
             f" but are {found}; write the table again with list_kernels.py"
@@ -120,6 +130,8 @@ def _spell(value: object) -> str:
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError("not a whole number")
+    if len(text) > len(str(LARGEST)) or int(text) > LARGEST:
+        raise ValueError(f"larger than {LARGEST}")
     return int(text)
 
 
@@ -148,6 +160,10 @@ def _role(text: str) -> str:
 def _path(text: str) -> str:
     if not text:
         raise ValueError("empty")
+    if not _PATH_CHARACTERS.fullmatch(text):
+        raise ValueError("no module path: letters, digits, '_', '-' and dots only")
+    if len(text.encode()) > LONGEST_PATH:
+        raise ValueError(f"longer than {LONGEST_PATH} bytes, too long for the name of a file")
     return text
 
 
@@ -171,7 +187,8 @@ def _parse(path: Path, number: int, row: list[str]) -> Kernel:
         try:
             values[name] = _READERS.get(name, _number)(text)
         except ValueError as error:
-            raise UserError(f"{path}: line {number}: {name} {text!r} is {error}") from error
+            shown = repr(text if len(text) <= LONGEST_PATH else f"{text[:LONGEST_PATH]}...")
+            raise UserError(f"{path}: line {number}: {name} {shown} is {error}") from error
     return Kernel(**values)
 
 

@@ -6,11 +6,14 @@ key's type or default; only the rules that tie keys to each other stand in this 
 
 import difflib
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from nontrivial.errors import UserError
 from nontrivial.network.registry import NETWORKS
@@ -26,6 +29,10 @@ DATASET_TASKS = {
 RESERVED_EXPERIMENTS = {"data", "networks", "figures", "tables", "specs", "logs"}
 OUTPUT_STRIDE = 8  # of the built-in segmentation networks
 FRACTION_TOLERANCE = 1e-9  # 0.7 + 0.1 + 0.2 is not 1 in binary
+MOST_VALUES = 500_000  # of a whole configuration: anchors can make billions of a few lines
+DEEPEST = 20  # levels; the schema has six
+LARGEST_INTEGER = 1 << 53  # what floats, and so JSON, hold exactly
+MOST_PROBLEMS, LONGEST_PROBLEM = 20, 500  # lines and characters that a person reads
 
 
 def read_schema(path: Path) -> dict:
@@ -39,15 +46,11 @@ def complete(config: dict, schema: dict) -> dict:
     Raises:
         UserError: with one line per problem: the key, what is wrong, what is allowed.
     """
+    _refuse(_unreadable(config))
     config = _text_keys(config)
-    problems = [f"{key}: {value} is not a finite number" for key, value in _not_finite(config)]
-    problems += [_explain(error) for error in _errors(config, schema)]
-    if problems:
-        raise UserError("configuration: " + "\nconfiguration: ".join(problems))
+    _refuse(_explain(error) for error in _errors(config, schema))
     filled = _filled(config, schema, schema)
-    problems = list(_cross_check(filled))
-    if problems:
-        raise UserError("configuration: " + "\nconfiguration: ".join(problems))
+    _refuse(_cross_check(filled))
     return filled
 
 
@@ -69,6 +72,65 @@ def network_task(config: dict, network: str) -> str | None:
     return NETWORKS[network].task if network in NETWORKS else None
 
 
+def _refuse(problems: Iterator[str]) -> None:
+    first = [_one_line(problem) for problem in islice(problems, MOST_PROBLEMS)]
+    if first:
+        raise UserError("configuration: " + "\nconfiguration: ".join(first))
+
+
+def _one_line(problem: str) -> str:
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
+    return text if len(text) <= LONGEST_PROBLEM else f"{text[:LONGEST_PROBLEM]}..."
+
+
+def _unreadable(config: object) -> Iterator[str]:
+    """Yield what no configuration may hold anywhere, whatever the schema says of the place.
+
+    Stops at the first sign of an endless one.
+    """
+    pending: list[tuple[tuple, int, object]] = [((), 0, config)]  # place, its depth, value
+    seen = 0
+    while pending:
+        place, depth, value = pending.pop()
+        seen += 1
+        if depth > DEEPEST or seen + len(pending) > MOST_VALUES:
+            limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST_VALUES:,} values"
+            yield f"{_key(place)}: more than {limit}; does an anchor (&) stand for very much?"
+            return
+        if isinstance(value, dict):
+            spelled = Counter(map(str, value))
+            for name in (name for name, count in spelled.items() if count > 1):
+                yield f"{_key(place)}: key {name} stands there twice, as text and as something else"
+            pending += [((place, name), depth + 1, item) for name, item in value.items()]
+            pending += [(place, depth + 1, name) for name in spelled]
+        elif isinstance(value, list):
+            pending += [((place, i), depth + 1, item) for i, item in enumerate(value)]
+        elif problem := _unreadable_scalar(value):
+            yield f"{_key(place)}: {problem}"
+
+
+def _unreadable_scalar(value: object) -> str | None:
+    if isinstance(value, str):
+        is_clean = all(" " <= c != "\x7f" and not "\ud800" <= c <= "\udfff" for c in value)
+        return None if is_clean else f"{value!r} holds a control character"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{value} is not a finite number"
+    if isinstance(value, int):
+        fits = abs(value) <= LARGEST_INTEGER
+        return None if fits else f"a whole number beyond {LARGEST_INTEGER:,} is too large"
+    if value is None:
+        return None
+    return f"YAML reads {value!r} as {type(value).__name__}; write it in quotes if it is text"
+
+
+def _key(place: tuple) -> str:
+    names = []
+    while place:
+        place, name = place
+        names.append(str(name))
+    return ".".join(reversed(names)) or "(top level)"
+
+
 def _text_keys(value: object) -> object:
     # YAML reads the keys of {0: 0, 1: 2} as numbers; JSON has text keys only.
     if isinstance(value, dict):
@@ -78,19 +140,33 @@ def _text_keys(value: object) -> object:
     return value
 
 
-def _not_finite(value: object, key: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, float) and not math.isfinite(value):
-        yield key, value
-    children = value.items() if isinstance(value, dict) else ()
-    if isinstance(value, list):
-        children = enumerate(value)
-    for name, item in children:
-        yield from _not_finite(item, f"{key}.{name}".lstrip("."))
+def _errors(config: dict, schema: dict) -> Iterator[ValidationError]:
+    errors = islice(_Validator(schema).iter_errors(config), MOST_PROBLEMS)
+    return iter(sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]))
 
 
-def _errors(config: dict, schema: dict) -> list:
-    errors = Draft202012Validator(schema).iter_errors(config)
-    return sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
+def _whole_pattern(
+    validator: Draft202012Validator, pattern: str, text: object, schema: dict
+) -> Iterator[ValidationError]:
+    # Python's $ also matches before a final line break, JSON Schema's does not.
+    if isinstance(text, str) and not re.fullmatch(pattern, text):
+        yield ValidationError(f"{text!r} does not match {pattern!r}")
+
+
+def _unique(
+    validator: Draft202012Validator, wanted: bool, items: object, schema: dict
+) -> Iterator[ValidationError]:
+    # The library compares each with each where they cannot be sorted. What cannot be in a set
+    # here is of a wrong type, which another rule says.
+    if wanted and isinstance(items, list):
+        plain = [(type(i) is bool, i) for i in items if not isinstance(i, (list, dict))]
+        if len(set(plain)) < len(plain):
+            yield ValidationError(f"{items!r} has non-unique elements")
+
+
+_Validator = validators.extend(
+    Draft202012Validator, {"pattern": _whole_pattern, "uniqueItems": _unique}
+)
 
 
 def _explain(error) -> str:
@@ -104,7 +180,8 @@ def _explain(error) -> str:
         known = list(error.schema.get("properties", {}))
         unknown = [name for name in error.instance if name not in known]
         return "; ".join(
-            f"{key}: unknown key '{name}'{_hint(str(name), known)}" for name in unknown
+            f"{key}: unknown key '{name}'{_hint(str(name), known)}"
+            for name in unknown[:MOST_PROBLEMS]
         )
     if error.validator == "required":
         name = error.message.split("'")[1]  # one error for each missing key
@@ -135,7 +212,7 @@ def _filled(value: object, schema: dict, root: dict) -> object:
     schema = resolve(schema, root)
     if isinstance(value, dict):
         for branch in schema.get("allOf", []):
-            if Draft202012Validator(branch["if"]).is_valid(value):
+            if _Validator(branch["if"]).is_valid(value):
                 return _filled(value, branch["then"], root)
         properties = schema.get("properties", {})
         others = schema.get("additionalProperties", {})

@@ -1,0 +1,241 @@
+"""Configurations near the real ones: refused by key, in lines a person can read, or planned."""
+
+import copy
+import re
+import resource
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIG, copy_workflow
+from fuzzing import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nontrivial.canonical import canonical
+from nontrivial.errors import UserError
+from nontrivial.planning.configuration import MOST_PROBLEMS, complete, read_schema
+from nontrivial.planning.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
+QUICKSTART = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
+LONGEST_LINE = 700
+MOST_MEMORY = 512 << 10  # KiB
+
+
+def refused(config: object) -> str | None:
+    """Complete and plan a configuration; return the error, whose form is checked, or None."""
+    try:
+        filled = complete(config, SCHEMA)
+        specs = Plan(filled, ROOT).specs()
+    except UserError as error:
+        said = str(error)
+    else:
+        assert complete(copy.deepcopy(filled), SCHEMA) == filled
+        assert canonical(filled)
+        assert specs
+        return None
+    lines = said.splitlines()
+    assert len(lines) <= MOST_PROBLEMS
+    assert all(line.startswith(("configuration: ", "experiments.")) for line in lines), said
+    assert all(line.isprintable() and len(line) < LONGEST_LINE for line in lines), said
+    return said
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.dates(),
+    st.binary(max_size=9),
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            10**400,
+            -(2**63),
+            float("nan"),
+            float("inf"),
+            "",
+            "0",
+            "1e-1",
+            "..",
+            "../../x",
+            "a/b",
+            "-rf",
+            "$(touch harm)",
+            "`touch harm`",
+            "a;b",
+            "{input}",
+            "{{x}}",
+            "name\n",
+            "na\x00me",
+            "\ud800",
+            "ü" * 300,
+            "x" * 100_000,
+            "digits",
+            "resnet18",
+        ]
+    ),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.one_of(st.text(max_size=9), st.integers(), st.none()), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def configurations(draw):
+    """The quick start with some places changed, added, renamed or removed."""
+    config = copy.deepcopy(QUICKSTART)
+    for _ in range(draw(st.integers(1, 3))):
+        place = config
+        for _ in range(draw(st.integers(0, 4))):
+            inner = [v for v in (place.values() if isinstance(place, dict) else place)]
+            inner = [v for v in inner if isinstance(v, (dict, list)) and v]
+            if not inner:
+                break
+            place = draw(st.sampled_from(inner))
+        if isinstance(place, list):
+            place[draw(st.integers(0, len(place) - 1))] = draw(values)
+            continue
+        key = draw(st.sampled_from(list(place)) | st.text(max_size=9))
+        action = draw(st.sampled_from(["set", "set", "remove", "rename"]))
+        if action == "set":
+            place[key] = draw(values)
+        else:
+            kept = place.pop(key, None)
+            if action == "rename":
+                place[draw(scalars.filter(lambda name: name == name))] = kept
+    return config
+
+
+@examples(120)
+@given(configurations())
+def test_near_the_real_one(config):
+    refused(config)
+
+
+@examples(40)
+@given(values)
+def test_anything(config):
+    assert refused(config)
+
+
+@pytest.mark.parametrize("section", ["datasets", "trainings", "experiments", "named_sets"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "a/b",
+        "../a",
+        "..",
+        ".",
+        "",
+        "-rf",
+        "a\n",
+        "a\nb",
+        "$(touch harm)",
+        "`touch harm`",
+        "a;touch harm",
+        "a'b",
+        'a"b',
+        "{seed}",
+        "ü",
+        "a\x00",
+        "x" * 81,
+        "\u202egnp",
+    ],
+)
+def test_names_that_are_refused(section, name):
+    config = copy.deepcopy(QUICKSTART)
+    experiment = config["experiments"]["digits"]
+    place = experiment.setdefault("named_sets", {}) if section == "named_sets" else config[section]
+    place[name] = ["conv1"] if section == "named_sets" else next(iter(place.values()))
+    said = refused(config)
+    assert section in said
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b", "0", "x" * 80])
+def test_names_that_are_taken(name):
+    config = copy.deepcopy(QUICKSTART)
+    for section in ("datasets", "trainings", "experiments"):
+        config[section][name] = copy.deepcopy(next(iter(config[section].values())))
+    config["experiments"][name]["named_sets"] = {name: ["conv1"]}
+    assert refused(config) is None
+
+
+@pytest.mark.parametrize("key", ["results_dir", "data_dir"])
+@pytest.mark.parametrize("value", ["", "-x", "a\nb", "a\x00b", 3, None])
+def test_folders_that_are_refused(key, value):
+    assert key in refused(QUICKSTART | {key: value})
+
+
+@pytest.mark.parametrize("value", ["{seed}/x", "a}"])
+def test_a_results_folder_that_snakemake_would_read_as_a_pattern(value):
+    assert "results_dir" in refused(QUICKSTART | {"results_dir": value})
+
+
+def laughs(depth: int) -> str:
+    rows = [f"a0: &a0 [{', '.join(['lol'] * 9)}]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, depth)]
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("datasets: &a {x: *a}", "more than 20 levels"),
+        ("datasets: &a [*a, *a]", "more than 20 levels"),
+        (laughs(12), "more than 500,000 values"),
+        ("datasets: {a: " + "[" * 50 + "]" * 50 + "}", "more than 20 levels"),
+        ("margin: 2020-01-01", "margin: YAML reads datetime.date(2020, 1, 1) as date"),
+        ("margin: !!binary aGFybQ==", "margin: YAML reads b'harm' as bytes"),
+        ("margin: !!set {a, b}", "margin: YAML reads {"),
+        ("datasets: {0: {}, '0': {}}", "datasets: key 0 stands there twice"),
+        ("margin: .nan", "margin: nan is not a finite number"),
+        ("plots: {dpi: 1" + "0" * 30 + "}", "plots.dpi: a whole number beyond"),
+        ("trainings: {x: {seeds: [" + "1, a, " * 3_000 + "1]}}", "seeds.1: 'a' is not of type"),
+        ("margin: &a {b: 1}\nplots: {<<: *a}", "plots: unknown key 'b'"),
+        ("[]", "is not of type 'object'"),
+        ("null", "is not of type 'object'"),
+    ],
+)
+def test_bombs_and_other_yaml(text, said):
+    config = yaml.safe_load(text)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert said in refused(config)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory):
+    return copy_workflow(tmp_path_factory.mktemp("configured") / "workflow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'a: !!python/object/apply:os.system ["touch harm"]', "not valid JSON or YAML"),
+        (b"datasets:\n\tx: 1", "not valid JSON or YAML"),
+        (b"- 1", "keys at top level"),
+        (yaml.safe_dump(CONFIG | {"experiments": {"$(touch harm)": {}}}).encode(), "experiments"),
+    ],
+)
+def test_through_snakemake(workflow, text, said):
+    workflow.path("test.yaml").write_bytes(text)
+    done = workflow.snakemake("-n")
+    told = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert said in told
+    assert "Traceback" not in told
+    assert not re.search(r'File ".*\.py"', told)
+    assert not workflow.path("harm").exists()
