@@ -46,7 +46,8 @@ def test_whichever_byte_is_changed_the_rows_are_the_same_or_it_is_noticed(path):
             path.write_bytes(damaged)
             try:
                 assert checked_parquet.read(path).equals(TABLE), (place, change)
-            except DAMAGE:
+            except pa.ArrowInvalid as error:
+                assert "\n" not in str(error)  # noqa: PT017  (most changes raise, not all)
                 noticed += 1
     # What is left are sizes and statistics in front of a page, of which nothing follows.
     assert noticed > 0.9 * 3 * len(whole)
@@ -56,7 +57,7 @@ def test_a_file_cut_short_anywhere_is_noticed(path):
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(DAMAGE):
+        with pytest.raises(pa.ArrowInvalid):
             checked_parquet.read(path)
 
 

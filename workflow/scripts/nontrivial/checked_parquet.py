@@ -74,11 +74,16 @@ def read(path: Path) -> pa.Table:
     """Read a whole file.
 
     Raises:
-        OSError: the file cannot be read, or is damaged.
-        pyarrow.ArrowException: it is no Parquet file, or damaged.
+        OSError: the file cannot be read.
+        pyarrow.ArrowInvalid: it is no Parquet file, or damaged; said in one line.
     """
-    with opened(path) as file:
-        return file.read()
+    try:
+        with opened(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise pa.ArrowInvalid(" ".join(str(error).split())) from error
 
 
 def _footer(file: BinaryIO) -> tuple[bytes, int]:
