@@ -1,0 +1,300 @@
+"""Outputs that were cut short or changed behind the workflow's back.
+
+Whoever reads one next says so in a line and names the file, or gets the very same result; what
+the line tells to do mends it.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, Workflow
+from whole_files import damaged
+
+from aggregate_results import aggregate_results
+from evaluate_target import evaluate_target
+from nontrivial.canonical import file_digest
+from nontrivial.data.prepared import read_description
+from nontrivial.errors import UserError
+from nontrivial.planning.configuration import complete, read_schema
+from nontrivial.planning.plan import Plan
+from plot_learning import plot_learning
+from plot_slices import plot_slices
+from predict_examples import predict_examples
+from predict_targets import predict_targets
+from tabulate_targets import tabulate_targets
+from train_network import train_network
+
+DIGITS, T1 = Path("results/data/digits"), Path("results/data/t1")
+NETWORK, T1_NETWORK = (
+    Path(f"results/networks/{n}/seed0") for n in ("digits-resnet18", "t1-pspnet")
+)
+ZERO, T1_ZERO = Path("results/digits/seed0/zero"), Path("results/t1/seed0/zero")
+SUMMARY, ACROSS_SEEDS = Path("results/summary.parquet"), Path("results/across_seeds.parquet")
+TARGET = "layer-layer1.0.conv1"
+
+
+def flipped(content, part=2):
+    place = len(content) // part
+    return content[:place] + bytes([content[place] ^ 0x15]) + content[place + 1 :]
+
+
+DAMAGES = {
+    "nothing left": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "less a byte": lambda content: content[:-1],
+    "a byte flipped": flipped,
+    "an early byte flipped": lambda content: flipped(content, 10),
+}
+
+
+@pytest.fixture(scope="module")
+def copied(finished_once, tmp_path_factory):
+    """A copy of the finished run, to be left as it was found."""
+    folder = tmp_path_factory.mktemp("truncated") / "workflow"
+    shutil.copytree(finished_once.folder, folder)
+    return Workflow(folder)
+
+
+@pytest.fixture
+def plan(copied, monkeypatch):
+    monkeypatch.chdir(copied.folder)
+    return Plan(complete(copied.config, read_schema(ROOT / "config" / "schema.yaml")), Path("."))
+
+
+def train(plan, out):
+    train_network(
+        json.loads(plan.training_settings("digits-resnet18")),
+        seed=0,
+        data=DIGITS,
+        kernels=Path(plan.kernel_table("digits-resnet18")),
+        output=out / "model.safetensors",
+        digest=out / "model.json",
+        history=out / "training.parquet",
+        code="",
+        checkpoint_seconds=600,
+    )
+
+
+def predict(plan, out):
+    predict_targets(
+        json.loads(plan.prediction_settings("digits")),
+        DIGITS,
+        NETWORK / "model.safetensors",
+        Path(plan.kernel_table("digits-resnet18")),
+        Path(plan.batches("digits")["baseline"].path),
+        out / "baseline.parquet",
+        out / "baseline.json",
+    )
+
+
+def show(plan, out):
+    predict_examples(
+        json.loads(plan.example_settings("t1")),
+        T1,
+        T1_NETWORK / "model.safetensors",
+        Path(plan.example_targets("t1").path),
+        out / "examples.parquet",
+    )
+
+
+def evaluate(plan, out):
+    evaluate_target(
+        json.loads(plan.evaluation_settings("digits", 0, TARGET)),
+        ZERO / "predictions/layers-1.parquet",
+        TARGET,
+        ZERO / "predictions/baseline.parquet",
+        DIGITS / "test/samples.parquet",
+        DIGITS / "dataset.json",
+        out / "target.parquet",
+    )
+
+
+def aggregate(plan, out):
+    aggregate_results(Path(plan.target_list().path), out / SUMMARY.name, out / ACROSS_SEEDS.name)
+
+
+def tabulate(plan, out):
+    names = (out / f"table.{kind}" for kind in ("csv", "md", "html"))
+    tabulate_targets({"experiment": "digits"}, SUMMARY, ACROSS_SEEDS, *names)
+
+
+def draw_learning(plan, out):
+    settings = plan.figure_settings(training="digits-resnet18", seeds=[0])
+    history = [NETWORK / "training.parquet"]
+    files = out / "curve.svg", out / "curve.png"
+    plot_learning(json.loads(settings), DIGITS / "dataset.json", history, *files)
+
+
+def draw_slices(plan, out):
+    settings = plan.figure_settings(experiment="t1", targets=plan.example_names("t1"))
+    files = out / "slices.svg", out / "slices.png"
+    examples = T1_ZERO / "examples.parquet"
+    plot_slices(json.loads(settings), T1 / "dataset.json", examples, *files)
+
+
+def digests(folder):
+    return {path.name: file_digest(path) for path in folder.iterdir() if path.is_file()}
+
+
+def complaint(function, *arguments):
+    """Return what a function's UserError says, None without one."""
+    try:
+        function(*arguments)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+READ = [
+    (DIGITS / "train/images.npy", train),
+    (DIGITS / "train/labels.npy", train),
+    (DIGITS / "val/images.npy", train),
+    (DIGITS / "test/images.npy", predict),
+    (DIGITS / "test/labels.npy", predict),
+    (DIGITS / "test/samples.parquet", evaluate),
+    (DIGITS / "dataset.json", evaluate),
+    (T1 / "test/images.npy", show),
+    (T1 / "test/samples.parquet", show),
+    (NETWORK / "model.safetensors", predict),
+    (T1_NETWORK / "model.safetensors", show),
+    (NETWORK / "training.parquet", draw_learning),
+    (ZERO / "predictions/layers-1.parquet", evaluate),
+    (ZERO / "predictions/baseline.parquet", evaluate),
+    (ZERO / f"targets/{TARGET}.parquet", aggregate),
+    (T1_ZERO / "examples.parquet", draw_slices),
+    (SUMMARY, tabulate),
+    (ACROSS_SEEDS, tabulate),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "read"), READ, ids=lambda value: getattr(value, "__name__", None))
+def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, path, read):
+    whole = path.read_bytes()
+    wanted = None
+    try:
+        for number, (damage, spoil) in enumerate(DAMAGES.items()):
+            path.write_bytes(spoil(whole))
+            out = tmp_path / str(number)
+            out.mkdir()
+            if said := complaint(read, plan, out):
+                assert str(path) in said, damage
+                assert "\n" not in said
+                assert re.search("delete it|again", said), said
+                assert digests(out) == {}, damage
+                continue
+            # Only a text's last newline, or a byte that says nothing, may be amiss unnoticed.
+            assert damage not in ("nothing left", "half")
+            found = digests(out)
+            if wanted is None:
+                path.write_bytes(whole)
+                right = tmp_path / "right"
+                right.mkdir()
+                read(plan, right)
+                wanted = digests(right)
+            assert found == wanted, damage
+    finally:
+        path.write_bytes(whole)
+
+
+def test_whichever_byte_of_a_description_is_changed_it_says_the_same_or_is_refused(
+    copied, tmp_path
+):
+    whole = copied.path(str(DIGITS / "dataset.json")).read_bytes()
+    said = read_description(copied.path(str(DIGITS / "dataset.json")))
+    path = tmp_path / "dataset.json"
+    for place in range(len(whole)):
+        for change in (0x01, 0x04, 0xFF):
+            content = bytearray(whole)
+            content[place] ^= change
+            path.write_bytes(content)
+            refused = complaint(read_description, path)
+            if refused is None:
+                assert read_description(path) == said, (place, change)
+            else:
+                assert str(path) in refused
+                assert "\n" not in refused
+
+
+# Through Snakemake: the same file damaged, a change of configuration that needs it, the advice
+# followed. The kept copies are hard links, so they are damaged too.
+
+
+@pytest.fixture
+def linked(finished_once, tmp_path):
+    """A copy of the finished run whose kept results are the results themselves."""
+    folder = tmp_path / "workflow"
+    subprocess.run(["cp", "-a", finished_once.folder, folder], check=True)
+    kept = folder / NETWORK / ".kept/model.safetensors"
+    assert os.path.samefile(kept, folder / NETWORK / "model.safetensors")
+    return Workflow(folder)
+
+
+def rows_of(workflow, targets):
+    rows = pq.read_table(workflow.path(str(SUMMARY))).to_pylist()
+    # Holm's correction and the order know how many targets there are.
+    return [{**row, "p_holm": None} for row in rows if row["target"] in targets]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (NETWORK / "model.safetensors", "a byte flipped"),
+        (NETWORK / "model.safetensors", "half"),
+        (DIGITS / "test/images.npy", "a byte flipped"),
+        (ZERO / "predictions/baseline.parquet", "less a byte"),
+        (ZERO / "predictions/baseline.parquet", "an early byte flipped"),
+        (ZERO / f"targets/{TARGET}.parquet", "a byte flipped"),
+    ],
+)
+def test_damage_is_told_before_a_new_result_rests_on_it_and_mended(linked, name, damage):
+    path = linked.path(str(name))
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(DAMAGES[damage](content))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the disk did it, not a person
+    targets = {row["target"] for row in pq.read_table(linked.path(str(SUMMARY))).to_pylist()}
+    before = rows_of(linked, targets)
+    config = linked.config
+    config["experiments"]["digits"]["named_sets"] = {"mine": ["layer3.*.conv2"]}
+    linked.config = config
+    done = linked.snakemake("--cores", "2")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", said, re.MULTILINE), said
+    assert "Traceback" not in said
+    path.unlink()
+    linked.run()
+    assert rows_of(linked, targets) == before
+    assert damaged(linked.path("results")) == []
+    assert linked.stale() == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_kept_predictions_are_not_taken_back_damaged(linked, damage):
+    predictions = linked.path(str(ZERO / "predictions/baseline.parquet"))
+    digest = predictions.with_suffix(".json")
+    before = pq.read_table(predictions), digest.read_text()
+    kept = predictions.parent / ".kept" / predictions.name
+    kept.write_bytes(DAMAGES[damage](kept.read_bytes()))
+    predictions.unlink()
+    digest.unlink()
+    linked.run(str(ZERO / "predictions/baseline.json"))
+    assert (pq.read_table(predictions), digest.read_text()) == before
+
+
+@pytest.mark.slow
+def test_a_damaged_list_of_targets_is_written_anew_before_jobs_read_it(linked):
+    spec = min(linked.path("results/specs").glob("*.json"))
+    text = spec.read_text()
+    spec.write_bytes(text.encode()[:-9] + b"\xff")
+    linked.path(str(SUMMARY)).unlink()
+    linked.run()
+    assert spec.read_text() == text
