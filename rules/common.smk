@@ -165,7 +165,8 @@ onstart:
         remove_abandoned(Path(RESULTS), spared="checkpoint")
         put_times_right()
         for spec in SPECS:
-            if not os.path.exists(spec.path) or Path(spec.path).read_text() != spec.text:
+            path = Path(spec.path)
+            if not path.exists() or path.read_bytes() != spec.text.encode():
                 write_text(spec.path, spec.text)
     except OSError as error:
         raise WorkflowError(explain(error)) from None
