@@ -116,5 +116,5 @@ def test_an_archive_that_reaches_outside(tmp_path):
     (tmp_path / "evil").write_text("x")
     with tarfile.open(path, "w") as tar:
         tar.add(tmp_path / "evil", arcname="../../evil")
-    with pytest.raises(UserError, match="not a complete tar archive"):
+    with pytest.raises(UserError, match=r"'\.\./\.\./evil' would leave the folder"):
         unpack(path, tmp_path / "a" / "b")

@@ -104,7 +104,10 @@ def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     for name in ("images", "labels"):
         path = Path(folder) / split / f"{name}.npy"
         try:
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError("a zip file")  # which numpy reads as an archive of arrays
+            arrays.append(array)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"{path}: not a readable array ({error}); delete it and prepare again"
