@@ -40,7 +40,8 @@ STAGES = {
     "predict": (("predict_targets.py", "predict_examples.py"), 6),
     "evaluate": (("evaluate_target.py",), 3),
     "aggregate": (("aggregate_results.py",), 1),
-    "display": (("plot_", "tabulate_", "judge_"), 2),
+    # A learning curve is drawn as soon as its network is trained, long before.
+    "display": (("tabulate_", "judge_", "plot_layers", "plot_interventions", "plot_map"), 3),
 }
 WEIGHTS = {"train": 4, "predict": 3, "evaluate": 3, "display": 3}  # kills compared with others
 CHECKPOINT_MINUTES = 0.05  # so that a training gets on between two kills; makes nothing stale
