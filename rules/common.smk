@@ -4,6 +4,7 @@
 # Stale: nothing here; what these functions return makes the jobs of the other files stale.
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -28,6 +29,10 @@ from nontrivial.planning.fingerprint import fingerprint, module_file
 from nontrivial.planning.plan import Plan
 from nontrivial.program import explain
 from nontrivial.data.raw_data import source_identity
+
+# The graph of jobs is millions of objects that stay: looking for garbage among them again and again
+# takes a fifth of Snakemake's time.
+gc.set_threshold(100_000)
 
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -147,6 +152,16 @@ if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
 GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.global_resources else 1
 
 
+def schedule_once_per_job():
+    """Drop Snakemake's limit of jobs per second where jobs are processes of this machine.
+
+    With it each look for jobs to start sets off another one a second later, which does the same:
+    their number grows with every job that ends (Snakemake 9.27), and thousands of jobs drown.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 def put_times_right():
     """Leave no result that looks newer than it is, whatever the clock did or does."""
     behind = result_times.leave_the_future(Path(RESULTS))
@@ -159,6 +174,7 @@ def put_times_right():
 
 onstart:
     lock_results()
+    schedule_once_per_job()
     stop_trainings_with_snakemake()
     try:
         # A training that was asked to end may still write its checkpoint.

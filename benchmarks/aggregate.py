@@ -1,0 +1,102 @@
+"""Time aggregation, and what is shown of it, with many targets, as JSON.
+
+The targets' files are real ones of a finished run (``--results``: an experiment's folder, say
+``results/quickstart/digits``), written again under as many seeds as it takes; what differs is
+the seed. The real ``aggregate_results.py`` reads them from a warm cache and writes the summary;
+then the real ``tabulate_targets.py``, ``plot_layers.py`` and ``plot_map.py`` show it. Seconds and
+memory of each process.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "workflow" / "scripts"
+LIMIT = {"targets": 30_000, "seconds": 20}
+PLOTS = {"dpi": 200, "width_mm": 180}
+
+
+def many(results: Path, folder: Path, targets: int) -> list[str]:
+    """Write files of at least so many targets and return their paths in summary order."""
+    real = sorted((results / "seed0" / "zero" / "targets").glob("*.parquet"))
+    if not real:
+        raise SystemExit(f"{results}: no finished targets of seed 0; name an experiment's folder")
+    tables = [(path.name, pq.read_table(path)) for path in real]
+    files = []
+    for seed in range(-(-targets // len(tables))):
+        (folder / f"seed{seed}").mkdir(parents=True)
+        for name, table in tables:
+            path = folder / f"seed{seed}" / name
+            seeds = pa.array([seed] * table.num_rows, pa.int64())
+            index = table.schema.get_field_index("seed")
+            pq.write_table(table.set_column(index, "seed", seeds), path)
+            files.append(str(path))
+    return files
+
+
+def run(program: str, **options: object) -> dict[str, float]:
+    """Run a program of the workflow and return its seconds and megabytes."""
+    command = [sys.executable, str(SCRIPTS / program)]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
+    if process.returncode:
+        raise SystemExit(f"{program} failed")
+    return {
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "megabytes": round(usage.ru_maxrss * 1024 / 1e6),
+    }
+
+
+def measure(results: Path, folder: Path, targets: int) -> dict[str, object]:
+    """Return the figures of one number of targets."""
+    files = many(results, folder / "targets", targets)
+    (folder / "list.json").write_text(json.dumps({"files": files}))
+    summary, over_seeds = folder / "summary.parquet", folder / "across_seeds.parquet"
+    figures = {
+        "aggregate_results.py": run(
+            "aggregate_results.py",
+            targets=folder / "list.json",
+            output=summary,
+            across_seeds=over_seeds,
+        )
+    }
+    shown = {"summary": summary, "across_seeds": over_seeds}
+    experiment = results.name
+    figures["tabulate_targets.py"] = run(
+        "tabulate_targets.py",
+        settings=json.dumps({"experiment": experiment}),
+        **shown,
+        **{kind: folder / f"table.{kind}" for kind in ("csv", "markdown", "html")},
+    )
+    drawn = {"svg": folder / "figure.svg", "png": folder / "figure.png"}
+    settings = json.dumps({"experiment": experiment, **PLOTS})
+    figures["plot_layers.py"] = run("plot_layers.py", settings=settings, **shown, **drawn)
+    rows = pq.ParquetFile(summary).metadata.num_rows
+    return {"targets": len(files), "rows": rows, "programs": figures}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="folder of an experiment")
+    parser.add_argument("--targets", type=int, nargs="+", default=[3000, 30_000])
+    given = parser.parse_args()
+    measured = []
+    for number in given.targets:
+        with tempfile.TemporaryDirectory() as temporary:
+            measured.append(measure(given.results.resolve(), Path(temporary), number))
+    print(json.dumps({"cores": os.cpu_count(), "limit": LIMIT, "rows": measured}, indent=2))
