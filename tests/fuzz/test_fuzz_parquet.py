@@ -14,6 +14,8 @@ from fuzzing import answer, examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import plot_learning
+import plot_slices
 from aggregate_results import aggregate_results
 from evaluate_target import PREDICTED, SAMPLES, evaluate_target
 from nontrivial.data import samples
@@ -381,3 +383,47 @@ def test_what_tables_and_figures_read(tmp_path_factory, which, data):
         assert said is None
     if said is None and name not in OPTIONAL and change is not backwards:
         assert got == expected
+
+
+HISTORY = {
+    "epoch": [1, 2, 3],
+    "loss": [2.0, 1.0, 0.5],
+    "metric": ["accuracy"] * 3,
+    "val": [0.1, 0.2, 0.3],
+    "test": [None, None, 0.3],
+}
+
+
+@examples(40)
+@given(data=st.data())
+def test_what_learning_curves_read(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("history") / "training.parquet"
+    table = pa.table(HISTORY, schema=plot_learning.HISTORY)
+    name = data.draw(st.sampled_from(table.column_names))
+    change = data.draw(st.sampled_from(DAMAGE + HARMLESS))
+    pq.write_table(change(table, name, data.draw(st.integers(0, 2))), path)
+    read, said = answer(lambda: plot_learning._read(path))
+    assert said is not None or list(read) == table.column_names
+    if change in (NULL, without_column, empty, as_structs) and name in ("loss", "val"):
+        assert str(path) in said
+
+
+@examples(40)
+@given(data=st.data())
+def test_what_example_slices_read(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("slices") / "examples.parquet"
+    pixels = bytes([0, 1, 2] * 4)
+    row = {"sample": 0, "subject": "s", "slice": 3, "target": "baseline", "height": 3, "width": 4}
+    row |= dict.fromkeys(("image", "truth", "predicted"), pixels)
+    table = pa.Table.from_pylist([row, row | {"sample": 1}], schema=plot_slices.EXAMPLES)
+    name = data.draw(st.sampled_from(table.column_names))
+    new = [b"", b"\xff" * 12, bytes(13), "text"]
+    change = data.draw(st.sampled_from([*DAMAGE, *HARMLESS, *map(value_changer, new)]))
+    pq.write_table(change(table, name, data.draw(st.integers(0, 1))), path)
+    rows, said = answer(lambda: plot_slices._read(path, 3))
+    if said:
+        assert str(path) in said
+        return
+    for row in rows:
+        assert row["truth"].shape == row["predicted"].shape == (row["height"], row["width"])
+        assert row["truth"].max() < 3

@@ -4,7 +4,10 @@ import gzip
 import io
 import os
 import pickle
+import struct
 import tarfile
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nontrivial.data import cifar10, nifti, samples
+from nontrivial.data.pictures import decode
 from nontrivial.data.prepared import open_split, read_description
 from nontrivial.data.unpacking import unpack
 from nontrivial.network import weights
@@ -210,6 +214,34 @@ def test_damaged_archives(tmp_path_factory, flips, zipped, part):
     (folder / "inner").mkdir()
     answer(lambda: unpack(good, folder / "inner"))
     assert sorted(path.name for path in folder.iterdir()) == ["a.tar", "inner"]
+
+
+# Pictures
+
+
+def test_a_picture_that_claims_a_hundred_million_pixels_is_not_decoded():
+    content = bytearray(raw.picture(0))
+    content[16:24] = struct.pack(">II", 10_000, 10_000)  # width and height in a PNG's header
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same, from Pillow
+        _, said = answer(lambda: decode(bytes(content), "x.png", (32, 32)))
+    assert said == "x.png: is 10000 x 10000 pixels, must be 32 x 32"
+
+
+@examples(60)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"]),
+    flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 255)), min_size=1, max_size=6),
+)
+def test_damaged_pictures(kind, flips):
+    content = bytearray(raw.picture(0, kind))
+    for place, mask in flips:
+        content[place % len(content)] ^= mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on odd headers
+        pixels, said = answer(lambda: decode(bytes(content), "x", (32, 32)))
+    assert said is not None or (pixels.shape, pixels.dtype) == ((3, 32, 32), np.uint8)
 
 
 # Names

@@ -16,9 +16,23 @@ from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 from nontrivial.errors import UserError
 from nontrivial.statistics.dice import dice
+from nontrivial.statistics.sound_rows import conform
 
 CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, VERMILLION, YELLOW)
-COLUMNS = ("sample", "subject", "slice", "target", "height", "width", "image", "truth", "predicted")
+# What predict_examples writes.
+EXAMPLES = pa.schema(
+    [
+        ("sample", pa.int32()),
+        ("subject", pa.string()),
+        ("slice", pa.int32()),
+        ("target", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("image", pa.binary()),
+        ("truth", pa.binary()),
+        ("predicted", pa.binary()),
+    ]
+)
 LEFT_MM, RIGHT_MM, GAP_MM = 17, 2, 1.5
 HEAD_MM, CAPTION_MM, BOTTOM_MM = 20, 5, 10
 MOST_MM = 45  # larger pictures show nothing more
@@ -42,7 +56,7 @@ def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: P
         UserError: a file can't be read or lacks a target.
     """
     description = read_description(dataset)
-    rows = _read(examples)
+    rows = _read(examples, len(description.classes))
     by_place = {(row["sample"], row["target"]): row for row in rows}
     slices = list(dict.fromkeys(row["sample"] for row in rows))
     for target in settings["targets"]:
@@ -64,19 +78,31 @@ def slice_dice(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     return float(dice(tp, fp, fn).mean())
 
 
-def _read(path: Path) -> list[dict]:
+def _read(path: Path, classes: int) -> list[dict]:
     try:
-        rows = checked_parquet.read(path).select(list(COLUMNS)).to_pylist()
+        rows = conform(checked_parquet.read(path), EXAMPLES).to_pylist()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); predict the slices again") from error
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{path}: not example slices ({error}); predict them again") from error
     if not rows:
         raise UserError(f"{path}: holds no slice; predict the slices again")
-    for row in rows:
+    for number, row in enumerate(rows):
+        if None in row.values():
+            raise UserError(f"{path}: row {number} has empty fields; predict the slices again")
         shape = (row["height"], row["width"])
         for name in ("image", "truth", "predicted"):
+            if min(shape) < 1 or len(row[name]) != shape[0] * shape[1]:
+                raise UserError(
+                    f"{path}: row {number}: {name} has {len(row[name])} pixels, which are not "
+                    f"{shape[0]} x {shape[1]}; predict the slices again"
+                )
             row[name] = np.frombuffer(row[name], dtype=np.uint8).reshape(shape)
+        if max(row["truth"].max(), row["predicted"].max()) >= classes:
+            raise UserError(
+                f"{path}: row {number} holds a class beyond the {classes} of dataset.json; predict "
+                "the slices again"
+            )
     return rows
 
 

@@ -22,11 +22,12 @@ def decode(source: bytes | Path, name: str, size: tuple[int, int]) -> np.ndarray
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+            width, height = picture.size
+            if (height, width) != size:  # before it is decoded: it may be a bomb
+                raise UserError(
+                    f"{name}: is {height} x {width} pixels, must be {size[0]} x {size[1]}"
+                )
+            return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{name}: cannot be decoded as a picture ({reason}); replace it") from error
-    if pixels.shape[:2] != size:
-        found = f"{pixels.shape[0]} x {pixels.shape[1]}"
-        raise UserError(f"{name}: is {found} pixels, must be {size[0]} x {size[1]}")
-    return pixels.transpose(2, 0, 1)
