@@ -129,6 +129,7 @@ def stop_trainings_with_snakemake():
             signal.signal(number, stop)
 
 
+@functools.cache
 def lock_results():
     """Keep a second run out of the results folder, however this one ends."""
     try:
@@ -139,6 +140,14 @@ def lock_results():
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
+
+# Before Snakemake looks at files that another run makes and removes, or that cannot be written: it
+# may fail then, in words that do not tell why. A mere look at the results is not refused.
+if workflow.is_main_process and not workflow.dryrun and os.path.exists(RESULTS):
+    try:
+        lock_results()
+    except WorkflowError as error:
+        logger.warning(str(error))
 
 # Without a limit Snakemake would start every training at once. A cluster's limit is its own.
 if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
