@@ -1,13 +1,12 @@
 """A results folder that cannot be written to: a clear error before any work, nothing lost."""
 
-import re
-
 import pytest
 from small_disk import mounted
 
 from nontrivial.canonical import file_digest
 
 pytestmark = pytest.mark.slow
+TOLD = "results_dir: results cannot be written: Read-only file system ("
 
 
 @pytest.fixture
@@ -20,17 +19,8 @@ def contents(disk):
     return {path: file_digest(path) for path in disk.results.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("removed", "told"),
-    [
-        (None, r"^Write-protected output files for rule \w+:$"),  # Snakemake's own words
-        (
-            "t1/seed0/zero/examples.parquet",
-            r"^results_dir: results cannot be written: Read-only file system ",
-        ),
-    ],
-)
-def test_a_read_only_folder_is_told_before_any_work_and_loses_nothing(disk, removed, told):
+@pytest.mark.parametrize("removed", [None, "t1/seed0/zero/examples.parquet"])
+def test_a_read_only_folder_is_told_before_any_work_and_loses_nothing(disk, removed):
     config = disk.workflow.config
     if removed is None:
         disk.workflow.config = {**config, "margin": 0.02}
@@ -42,7 +32,7 @@ def test_a_read_only_folder_is_told_before_any_work_and_loses_nothing(disk, remo
     disk.remount("rw")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert re.search(told, said, re.MULTILINE), said
+    assert TOLD in said
     assert "Traceback" not in said
     assert contents(disk) == before
     disk.workflow.config = config
