@@ -36,7 +36,8 @@ def test_in_one_folder_one_runs_and_the_other_is_told_so(finished):
     refused, worked = sorted(runs, key=lambda run: run.returncode == 0)
     assert worked.returncode == 0, said[worked]
     assert refused.returncode != 0
-    assert f"another run works in results (process {worked.pid} on " in said[refused]
+    # By whom, is unknown in the moment before the other has written it down.
+    assert "results_dir: another run works in results (" in said[refused]
     assert "Traceback" not in said[refused]
     summary = pq.read_table(workflow.path(f"results/{SUMMARY}"))
     assert set(summary["margin"].to_pylist()) == {OTHER_MARGIN}
