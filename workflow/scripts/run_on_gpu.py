@@ -7,23 +7,13 @@ program, so that the GPU is free again when the program has ended, in whatever w
 is killed, the program gets SIGTERM instead of going on unseen.
 """
 
-import ctypes
 import os
 import signal
 import sys
 
 from nontrivial.compute import gpu_slots
 from nontrivial.errors import UserError
-
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; outlives exec
-
-
-def end_with_parent() -> None:
-    """Have this process, and the program that it becomes, end with the one that started it."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it has ended just now
-        signal.raise_signal(signal.SIGTERM)
+from nontrivial.parent_process import end_with_parent
 
 
 def take_gpu() -> None:
