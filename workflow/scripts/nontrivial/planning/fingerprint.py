@@ -6,6 +6,8 @@ loop cannot be missed and a better comment retrains nothing.
 """
 
 import ast
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from nontrivial.canonical import digest
@@ -28,19 +30,18 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
     """
     pending = [Path(program).resolve()]
     code: dict[str, object] = {}
-    resolved_roots = [Path(root).resolve() for root in roots]
+    resolved_roots = tuple(Path(root).resolve() for root in roots)
     while pending:
         path = pending.pop()
         name = _relative(path, resolved_roots)
         if name in code:
             continue
-        tree = _parse(path)
-        pending += _imported(tree, path, resolved_roots)
-        code[name] = _normalized(tree)
+        names, code[name] = _module(path, _source(path), resolved_roots)
+        pending += [file for name in names if (file := module_file(name, resolved_roots))]
     return digest(code)
 
 
-def module_file(name: str, roots: list[Path]) -> Path | None:
+def module_file(name: str, roots: Sequence[Path]) -> Path | None:
     """Return the file of a module, a dotted name, below one of the roots, or None."""
     for root in roots:
         base = Path(root).joinpath(*name.split("."))
@@ -50,23 +51,31 @@ def module_file(name: str, roots: list[Path]) -> Path | None:
     return None
 
 
-def _parse(path: Path) -> ast.Module:
+def _source(path: Path) -> bytes:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@functools.cache  # most programs share most of their modules
+def _module(path: Path, source: bytes, roots: tuple[Path, ...]) -> tuple[list[str], object]:
+    """Return the dotted names that a module imports, sorted, and what it does."""
+    try:
+        tree = ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not valid Python ({error}); mend the file") from error
+    return _imported(tree, path, roots), _normalized(tree)
 
 
-def _relative(path: Path, roots: list[Path]) -> str:
+def _relative(path: Path, roots: Sequence[Path]) -> str:
     for root in roots:
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return path.name
 
 
-def _imported(tree: ast.Module, path: Path, roots: list[Path]) -> list[Path]:
+def _imported(tree: ast.Module, path: Path, roots: Sequence[Path]) -> list[str]:
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -80,10 +89,10 @@ def _imported(tree: ast.Module, path: Path, roots: list[Path]) -> list[Path]:
         for name in names
         for depth in range(name.count(".") + 1)
     }
-    return [file for name in sorted(dotted) if name and (file := module_file(name, roots))]
+    return sorted(dotted - {""})
 
 
-def _absolute(node: ast.ImportFrom, path: Path, roots: list[Path]) -> str:
+def _absolute(node: ast.ImportFrom, path: Path, roots: Sequence[Path]) -> str:
     if not node.level:
         return node.module or ""
     package = _relative(path, roots).removesuffix(".py").split("/")[: -node.level]
