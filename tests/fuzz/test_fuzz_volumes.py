@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nontrivial.data import intensity, nifti, volumes
 from nontrivial.data.label_map import LabelMap
 from nontrivial.data.pairs import Pair
+from nontrivial.data.raw_data import source_files
 from nontrivial.errors import UserError
 from prepare_dataset import prepare_dataset
 
@@ -243,3 +244,69 @@ def test_a_damaged_volume_leaves_no_half_a_data_set(tmp_path_factory, changes):
         return
     for split in ("train", "val", "test"):
         assert np.isfinite(np.load(out / split / "images.npy")).all()
+
+
+cells = st.sampled_from(
+    [
+        "a",
+        "",
+        "images/brain_00.nii.gz",
+        "labels/brain_00.nii.gz",
+        "../x.nii",
+        "/dev/zero",
+        "a\x00b.nii",
+        "train",
+        "val",
+        "x" * 300 + ".nii",
+        '"',
+        "a\tb",
+        "ü",
+        "$(touch harm)",
+        "x" * 200_000,
+    ]
+)
+
+
+@examples(60)
+@given(
+    header=st.permutations(["subject", "image", "label", "split"]).flatmap(
+        lambda names: st.sampled_from([names, names[:3], [*names, names[0]], ["\ufeff" + names[0]]])
+    ),
+    rows=st.lists(st.lists(cells, max_size=5), max_size=4),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_tables_of_volumes(tmp_path_factory, header, rows, end):
+    folder = tmp_path_factory.mktemp("table")
+    raw.write_folders(folder, 1)
+    table = folder / "t.tsv"
+    table.write_text(end.join("\t".join(row) for row in [header, *rows]), newline="")
+    settings = raw.volume_settings(images=None, labels=None, table="t.tsv")
+    answer(lambda: source_files(settings, folder))
+    pairs, said = answer(lambda: nifti.find_pairs(settings, folder))
+    if said:
+        assert str(table) in said
+        return
+    assert len({pair.image for pair in pairs}) == len(pairs)
+    assert all(pair.image.is_file() and pair.label.is_file() for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"training": ' + "[" * 100_000,
+        '{"training": [1]}',
+        '{"training": [{"image": 1, "label": 2}]}',
+        '{"training": {}}',
+        '{"training": [{"image": "a\\u0000.nii", "label": "b.nii"}]}',
+        '{"training": [{"image": "a\\nb.txt", "label": "b.nii"}]}',
+        "\ufeff{}",
+        "NaN",
+    ],
+)
+def test_indices_of_a_decathlon_folder(tmp_path, content):
+    (tmp_path / "dataset.json").write_text(content)
+    settings = raw.volume_settings(images=None, labels=None, decathlon=".")
+    source_files(settings, tmp_path)
+    _, said = answer(lambda: nifti.find_pairs(settings, tmp_path))
+    assert "dataset.json" in said

@@ -108,7 +108,7 @@ def decathlon_files(folder: Path) -> list[Path]:
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))["training"]
         named = [folder / entry[kind] for entry in entries for kind in ("image", "label")]
-    except (ValueError, KeyError, TypeError):  # prepare says what is wrong with it
+    except (ValueError, KeyError, TypeError, RecursionError):  # prepare says what is wrong with it
         named = []
     return [index, *named]
 

@@ -1,6 +1,7 @@
 """Which image belongs to which label, and to whom: folders, a decathlon folder or a table."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ def from_decathlon(folder: Path) -> list[Pair]:
         files = [(folder / entry["image"], folder / entry["label"]) for entry in entries]
     except OSError as error:
         raise UserError(f"{index}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f'{index}: not the index of a decathlon folder ("training": list of image and label)'
         ) from error
@@ -153,6 +154,9 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _pair(image: Path, label: Path, origin: Path) -> Pair:
+    for path in (image, label):
+        if not str(path).isprintable():
+            raise UserError(f"{origin}: the file name {str(path)!r} is not printable; rename it")
     name = volume_name(image)
     if name is None or volume_name(label) is None:
         raise UserError(f"{origin}: {image.name} and {label.name} must be .nii, .nii.gz or .mgz")
@@ -162,8 +166,12 @@ def _pair(image: Path, label: Path, origin: Path) -> Pair:
 def _checked(pairs: list[Pair], origin: Path) -> list[Pair]:
     if not pairs:
         raise UserError(f"{origin}: names no volume")
+    seen: set[Path] = set()
     for pair in pairs:
+        if pair.image in seen:
+            raise UserError(f"{origin}: names the image {pair.image} twice; keep one")
+        seen.add(pair.image)
         for kind, path in (("image", pair.image), ("label", pair.label)):
-            if not path.is_file():
+            if not os.path.isfile(path):  # unlike Path's, it takes a name that is too long
                 raise UserError(f"{origin}: the {kind} {path} that it names does not exist")
     return pairs
