@@ -1,0 +1,102 @@
+"""What must not grow with the number of targets, so that the whole grows linearly with it."""
+
+import copy
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIG, ROOT, copy_workflow
+
+FEW, MANY = 1, 40  # named sets beside the other targets
+RESNET18 = 20 + 4 + 3 + 1  # layers, blocks, shortcuts, the baseline
+FILES_OF_EVALUATE = 6
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("dag_benchmark", ROOT / "benchmarks" / "dag.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def dry_runs(tmp_path_factory):
+    """What a dry run says, command lines included, with few targets and with many."""
+    return {
+        sets: dry_run(tmp_path_factory.mktemp("dag") / "workflow", sets) for sets in (FEW, MANY)
+    }
+
+
+def dry_run(folder: Path, sets: int) -> str:
+    workflow = copy_workflow(folder)
+    kernels = [f"layer{n}.{unit}.conv{i}" for n in (1, 2, 3, 4) for unit in (0, 1) for i in (1, 2)]
+    pairs = [[a, b] for a in kernels for b in kernels if a < b]
+    config = copy.deepcopy(CONFIG)
+    config["experiments"] = {
+        "digits": {
+            "training": "digits-resnet18",
+            "named_sets": {f"pair{n}": pair for n, pair in enumerate(pairs[:sets])},
+        }
+    }
+    workflow.config = config
+    done = workflow.snakemake("-n", "-p")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def jobs(said: str, rule: str) -> list[str]:
+    return [block for block in re.split(r"\n(?=\[)", said) if f"\nrule {rule}:\n" in block]
+
+
+def test_files_that_an_evaluation_lists(dry_runs):
+    for sets, said in dry_runs.items():
+        inputs = [re.search(r"input: (.*)", job)[1] for job in jobs(said, "evaluate")]
+        assert len(inputs) == RESNET18 + sets
+        assert {len(text.split(", ")) for text in inputs} == {FILES_OF_EVALUATE}
+
+
+@pytest.mark.parametrize("rule", ["aggregate", "tabulate_targets", "plot_layers"])
+def test_command_lines_of_what_collects_them(dry_runs, rule):
+    lengths = {
+        len(re.search(r"Shell command: (.*)", jobs(said, rule)[0])[1]) for said in dry_runs.values()
+    }
+    assert len(lengths) == 1
+
+
+def test_looks_for_jobs_to_start(benchmark, tmp_path):
+    workflow = tmp_path / "workflow"
+    copy_workflow(workflow)
+    (workflow / "benchmark.yaml").write_text(yaml.safe_dump(benchmark.configuration(100, 50)))
+    benchmark.environment(tmp_path / "environment")
+    done = subprocess.run(
+        [*benchmark.snakemake(workflow), "--verbose"],
+        cwd=workflow,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    finished = len(re.findall(r"^Finished jobid: ", said, re.MULTILINE))
+    assert finished > 100
+    # One when the run starts, and one for every job that ends.
+    assert said.count("Resources before job selection") <= finished + 1
+
+
+def test_growth_of_the_benchmark(benchmark):
+    def row(targets, seconds):
+        return {"targets": targets, **{key: {"seconds": seconds} for key in benchmark.TIMES}}
+
+    rates = benchmark.growth([row(100, 2.0), row(1000, 20.0), row(2000, 80.0)])
+    assert [set(rate.values()) for rate in rates] == [{1.0}, {2.0}]
+
+
+def test_the_benchmark_makes_so_many_targets(benchmark):
+    config = benchmark.configuration(120, 60)
+    assert len(config["trainings"]["digits"]["seeds"]) == 2
+    sets = config["experiments"]["digits"]["named_sets"]
+    assert len({tuple(kernels) for kernels in sets.values()}) == 60 - benchmark.STANDARD
