@@ -10,6 +10,7 @@ from nontrivial.atomic import replacing
 from nontrivial.statistics.across_seeds import across_seeds
 from nontrivial.statistics.families import corrected
 from nontrivial.statistics.lean_arrow import without_pandas
+from nontrivial.statistics.row_views import row_views
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 from nontrivial.statistics.target_files import read_list, read_targets
 
@@ -26,7 +27,7 @@ def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:
         UserError: a file is missing, cut short or not a target's.
     """
     table = read_targets(read_list(targets))
-    rows = table.to_pylist()
+    rows = row_views(table)
     adjusted = pa.array(corrected(rows), type=pa.float64())
     summary = table.set_column(SUMMARY.get_field_index("p_holm"), "p_holm", adjusted)
     with replacing(output) as temporary:
