@@ -3,8 +3,8 @@
 The targets' files are real ones of a finished run (``--results``: an experiment's folder, say
 ``results/quickstart/digits``), written again under as many seeds as it takes; what differs is
 the seed. The real ``aggregate_results.py`` reads them from a warm cache and writes the summary;
-then the real ``tabulate_targets.py``, ``plot_layers.py`` and ``plot_map.py`` show it. Seconds and
-memory of each process.
+then the real ``tabulate_targets.py`` and ``plot_layers.py`` show it. Seconds of each program, its
+processor seconds (of its processes together) and the memory of the largest of them.
 """
 
 import argparse

@@ -19,6 +19,7 @@ import aggregate_results as program
 from aggregate_results import aggregate_results
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
+from nontrivial.statistics import target_files as reading
 from nontrivial.statistics.holm import holm
 from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 
@@ -102,6 +103,24 @@ def test_the_table_over_seeds(tmp_path, target_files):
     assert (row["n"], row["n_units"], row["covers"]) == (2, 300, "training seeds")
     assert row["drop"] == pytest.approx(30 / 300)
     assert row["kernels"] == ["z"]
+
+
+@pytest.mark.parametrize("processors", [1, 3])
+def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkeypatch, processors):
+    keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
+    files = [target_files[key] for key in keys]
+    whole = aggregate(tmp_path, files)
+    monkeypatch.setattr(reading, "PART", 3)
+    monkeypatch.setattr(reading.os, "sched_getaffinity", lambda _: range(processors))
+    parts = aggregate(tmp_path, files)
+    for one, other in zip(whole, parts, strict=True):
+        assert one.equals(other)
+    files[7].rename(tmp_path / "moved")
+    try:
+        with pytest.raises(UserError, match=f"{files[7].name}: no such file"):
+            aggregate(tmp_path, files)
+    finally:
+        (tmp_path / "moved").rename(files[7])
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path, target_files):
