@@ -37,7 +37,7 @@ CONFIG = {
 THREADS = ["--set-threads", "predict=1"]
 # These jobs are short, and nobody shares this controller.
 ASK_OFTEN = ["--seconds-between-status-checks=1", "--slurm-init-seconds-before-status-checks=1"]
-DEADLINE = 600  # seconds that anything here may take
+DEADLINE = 1200  # seconds that anything here may take, on a busy machine
 
 
 @pytest.fixture(scope="module")
