@@ -105,7 +105,7 @@ def _read_part(files: Sequence[Path]) -> _Part:
     counts = [table.num_rows for table in tables]
     # The cast renames what a file may spell in another way (the items of a list): equal bytes.
     # As one piece, because the columns of so many small tables take ten times their rows' room.
-    return _Part(pa.concat_tables(tables).cast(SUMMARY).combine_chunks(), keys, counts)
+    return _Part(pa.concat_tables(tables).combine_chunks().cast(SUMMARY), keys, counts)
 
 
 def _read_target(path: Path) -> pa.Table:
