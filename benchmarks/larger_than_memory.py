@@ -199,7 +199,7 @@ def below(root: Path, path: str) -> Path:
 
 def settings() -> dict:
     """Return the training program's settings, the workflow's defaults filled in."""
-    network = {"factory": FACTORY, "kernels": "", "task": "classification"}
+    network = {"factory": FACTORY, "kernels": "none.tsv", "task": "classification"}
     training = {"dataset": "random", "network": "small", "recipe": RECIPE}
     config = {
         "datasets": {"random": {"source": "digits"}},
