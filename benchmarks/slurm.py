@@ -3,9 +3,9 @@
 Starts a SLURM of its own on this machine (slurm-wlm and munge are installed, and it is root),
 with two nodes and a fake GPU on each, and runs the workflow twice, from nothing to the summary:
 as profiles/slurm says, and with its bundles taken out. The nodes share the real processors of this
-machine, so a run never has more than a few jobs in the queue. Many of the seconds are waiting: from one
-look at the queue to the next the plugin lets 1, 11, 21, ... seconds pass until it sees a job that
-has ended. Prints one JSON object.
+machine, so a run never has more than a few jobs in the queue. Many of the seconds are waiting:
+from one look at the queue to the next the plugin lets 1, 11, 21, ... seconds pass until it sees a
+job that has ended. Prints one JSON object.
 """
 
 import argparse
