@@ -21,6 +21,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/run.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/zero.smk"
