@@ -73,6 +73,7 @@ def measure(results: Path, folder: Path, targets: int) -> dict[str, object]:
             targets=folder / "list.json",
             output=summary,
             across_seeds=over_seeds,
+            threads=os.cpu_count(),
         )
     }
     shown = {"summary": summary, "across_seeds": over_seeds}

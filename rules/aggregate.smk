@@ -13,11 +13,12 @@ rule aggregate:
         f"{LOGS}/aggregate.log",
     conda:
         "../envs/evaluate.yaml"
+    threads: 8
     params:
         targets=PLAN.target_list().path,
         code=code("aggregate_results.py"),
     shell:
-        "python {SCRIPTS:q}/aggregate_results.py --targets {params.targets:q}"
+        "python {SCRIPTS:q}/aggregate_results.py --targets {params.targets:q} --threads {threads}"
         " --output {output.summary:q} --across-seeds {output.across_seeds:q} --log {log:q}"
 
 

@@ -94,13 +94,13 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
+# No dry run, summary or report, and no Snakemake inside of a job.
+STARTS_JOBS = workflow.is_main_process and workflow.executor_plugin and not workflow.dryrun
+
 # Without a limit Snakemake would start every training at once. A cluster's limit is its own.
-if workflow.local_exec and workflow.is_main_process and not workflow.dryrun:
-    if "gpu" not in workflow.global_resources:
-        logger.warning(
-            "No --resources gpu=N was given: one job at a time has the GPU, as with gpu=1."
-        )
-        workflow.register_resource("gpu", 1)
+if STARTS_JOBS and workflow.local_exec and "gpu" not in workflow.global_resources:
+    logger.info("No --resources gpu=N was given: one job at a time has a GPU, as with gpu=1.")
+    workflow.register_resource("gpu", 1)
 
 # Jobs on several GPUs of one machine share its cores.
 GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.global_resources else 1

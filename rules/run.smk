@@ -1,6 +1,6 @@
 # In:  the results folder, the lists of targets (SPECS), the jobs that Snakemake has found stale.
 # Out: a run that is alone on its results, finds their times right, and can be stopped.
-# Stale: nothing. Only the run itself does this: no dry run, no Snakemake inside of a cluster's job.
+# Stale: nothing. Only what starts jobs does this: no dry run, no Snakemake inside of a cluster's job.
 
 import gc
 import signal
@@ -54,7 +54,7 @@ def lock_results():
 
 # Before Snakemake looks at files that another run makes and removes, or that cannot be written: it
 # may fail then, in words that do not tell why. A mere look at the results is not refused.
-if workflow.is_main_process and not workflow.dryrun and os.path.exists(RESULTS):
+if STARTS_JOBS and os.path.exists(RESULTS):
     try:
         lock_results()
     except WorkflowError as error:
@@ -74,7 +74,7 @@ def schedule_once_per_job():
 def put_times_right():
     """Leave no result that looks newer than it is, whatever the clock did or does."""
     behind = result_times.leave_the_future(Path(RESULTS))
-    if behind > 1:  # a file server's clock may be a little ahead
+    if behind:
         logger.warning(
             f"The clock is {behind:.0f} s behind the newest result: the times of all were moved back."
         )
@@ -87,7 +87,7 @@ onstart:
     stop_trainings_with_snakemake()
     try:
         # A training that was asked to end may still write its checkpoint.
-        remove_abandoned(Path(RESULTS), spared="checkpoint")
+        remove_abandoned(Path(RESULTS), spared="checkpoint", elsewhere=run_lock.NAME)
         put_times_right()
         for spec in SPECS:
             path = Path(spec.path)

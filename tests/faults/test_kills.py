@@ -15,10 +15,9 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(finished_once, tmp_pat
     workflow = copy_workflow(tmp_path / "killed")
     workflow.config = {**CONFIG, "checkpoint_minutes": CHECKPOINT_MINUTES}
     write_volumes(workflow.path("raw"))
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    for record in killed(workflow, ARGUMENTS, 4, random.Random(seed)):
-        print(record)
+    records = list(killed(workflow, ARGUMENTS, 4, random.Random(0)))
+    print(records)
+    assert len(records) >= 3  # at the last moments it may have ended before
     results = workflow.path("results")
     assert differences(results, finished_once.path("results")) == []
     assert damaged(results) == []

@@ -36,5 +36,6 @@ def make(folder: Path) -> Path:
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps"]
     options = ["--quiet", "--disable-pip-version-check", "--require-hashes"]
-    subprocess.run([*pip, *options, "-r", folder / "requirements.lock"], check=True)
+    install = [*pip, *options, "-r", folder / "requirements.lock"]
+    subprocess.run(install, check=True, capture_output=True, text=True)
     return python

@@ -57,10 +57,11 @@ def target_files(tmp_path_factory):
     return files
 
 
-def aggregate(folder, files):
+def aggregate(folder, files, processes=1):
     spec = folder / "list.json"
     spec.write_text(json.dumps({"files": [str(path) for path in files]}))
-    aggregate_results(spec, folder / "summary.parquet", folder / "across_seeds.parquet")
+    made = folder / "summary.parquet", folder / "across_seeds.parquet"
+    aggregate_results(spec, *made, processes)
     return pq.read_table(folder / "summary.parquet"), pq.read_table(folder / "across_seeds.parquet")
 
 
@@ -105,20 +106,19 @@ def test_the_table_over_seeds(tmp_path, target_files):
     assert row["kernels"] == ["z"]
 
 
-@pytest.mark.parametrize("processors", [1, 3])
-def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkeypatch, processors):
+@pytest.mark.parametrize("processes", [1, 3])
+def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkeypatch, processes):
     keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
     files = [target_files[key] for key in keys]
     whole = aggregate(tmp_path, files)
     monkeypatch.setattr(reading, "PART", 3)
-    monkeypatch.setattr(reading.os, "sched_getaffinity", lambda _: range(processors))
-    parts = aggregate(tmp_path, files)
+    parts = aggregate(tmp_path, files, processes)
     for one, other in zip(whole, parts, strict=True):
         assert one.equals(other)
     files[7].rename(tmp_path / "moved")
     try:
         with pytest.raises(UserError, match=f"{files[7].name}: no such file"):
-            aggregate(tmp_path, files)
+            aggregate(tmp_path, files, processes)
     finally:
         (tmp_path / "moved").rename(files[7])
 

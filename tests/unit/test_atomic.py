@@ -31,8 +31,12 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     others = [tmp_path / name for name in (".lock", "my.part.parquet", "targets/.hidden.json")]
     for path in others:
         path.write_text("mine")
-    assert len(list(tmp_path.rglob(".*.part*"))) == 3
-    remove_abandoned(tmp_path, spared="checkpoint")
-    (left,) = tmp_path.rglob(".*.part*")
-    assert left.name.startswith(".checkpoint.safetensors.")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / ".lock").touch()
+    die_writing(tmp_path / "inner" / "deeper" / "file.json")
+    assert len(list(tmp_path.rglob(".*.part*"))) == 4
+    remove_abandoned(tmp_path, spared="checkpoint", elsewhere=".lock")
+    checkpoint, inner = sorted(tmp_path.rglob(".*.part*"))
+    assert checkpoint.name.startswith(".checkpoint.safetensors.")
+    assert inner.parent == tmp_path / "inner" / "deeper"
     assert all(path.exists() for path in others)

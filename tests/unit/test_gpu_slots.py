@@ -16,7 +16,7 @@ from nontrivial.compute import gpu_slots
 from nontrivial.errors import UserError
 
 WRAPPER = Path(__file__).parents[2] / "workflow" / "scripts" / "run_on_gpu.py"
-GPUS = ["GPU-aa-11", "GPU-bb-22"]
+GPUS = [["GPU-aa-11"], ["MIG-cc", "MIG-dd"], ["GPU-bb-22"]]
 LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aa-11)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bb-22)
   MIG 1g.10gb     Device  0: (UUID: MIG-cc)
@@ -143,16 +143,17 @@ def test_free_devices_are_taken_at_once(tmp_path):
 
 
 def test_divided_gpus_count_by_their_parts():
-    assert gpu_slots._uuids(LISTING) == ["GPU-aa-11", "MIG-cc", "MIG-dd"]
+    assert gpu_slots._uuids(LISTING) == [["GPU-aa-11"], ["MIG-cc", "MIG-dd"]]
     assert gpu_slots._uuids("NVIDIA-SMI has failed") == []
 
 
 @pytest.mark.parametrize(
     ("given_devices", "expected"),
     [
-        (None, GPUS),
-        ("1", ["GPU-bb-22"]),
-        ("1, 0", ["GPU-bb-22", "GPU-aa-11"]),
+        (None, ["GPU-aa-11", "MIG-cc", "MIG-dd", "GPU-bb-22"]),
+        ("2", ["GPU-bb-22"]),
+        ("2, 0", ["GPU-bb-22", "GPU-aa-11"]),
+        ("1", ["MIG-cc", "MIG-dd"]),
         ("0,GPU-aa-11", ["GPU-aa-11"]),
         ("0,-1,1", ["GPU-aa-11"]),
         ("MIG-cc", ["MIG-cc"]),
@@ -166,7 +167,7 @@ def test_restriction_by_the_environment(given_devices, expected):
     assert gpu_slots.visible(environment, GPUS) == expected
 
 
-@given(st.text(), st.lists(st.sampled_from(["GPU-a", "GPU-b", "GPU-c"]), unique=True))
+@given(st.text(), st.lists(st.sampled_from([["GPU-a"], ["GPU-b"], ["MIG-c", "MIG-d"]])))
 def test_no_restriction_names_a_device_twice_or_leaves_the_folder(text, gpus):
     devices = gpu_slots.visible({"CUDA_VISIBLE_DEVICES": text}, gpus)
     assert len(set(devices)) == len(devices)

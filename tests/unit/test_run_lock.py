@@ -63,6 +63,12 @@ def test_folder_that_cannot_be_written(tmp_path):
         run_lock.take(tmp_path / "results")
 
 
+@pytest.mark.parametrize("folder", [".", "..", "/", "sub/.."])
+def test_folder_that_holds_more_than_results(folder):
+    with pytest.raises(UserError, match=r"results_dir: .* holds the working folder"):
+        run_lock.take(Path(folder))
+
+
 def test_file_system_without_locks(tmp_path, monkeypatch):
     def no_locks(file, operation):
         raise OSError(38, "Function not implemented")

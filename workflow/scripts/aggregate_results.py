@@ -15,18 +15,19 @@ from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
 from nontrivial.statistics.target_files import read_list, read_targets
 
 
-def aggregate_results(targets: Path, output: Path, over_seeds: Path) -> None:
+def aggregate_results(targets: Path, output: Path, over_seeds: Path, processes: int = 1) -> None:
     """Write ``summary.parquet`` and ``across_seeds.parquet``.
 
     Args:
         targets: JSON file ``{"files": [...]}``: the targets' Parquet files in canonical order.
         output: the summary to write.
         over_seeds: the table over seeds to write.
+        processes: how many may read at a time.
 
     Raises:
         UserError: a file is missing, cut short or not a target's.
     """
-    table = read_targets(read_list(targets))
+    table = read_targets(read_list(targets), processes)
     rows = row_views(table)
     adjusted = pa.array(corrected(rows), type=pa.float64())
     summary = table.set_column(SUMMARY.get_field_index("p_holm"), "p_holm", adjusted)
@@ -43,4 +44,5 @@ if __name__ == "__main__":
     parser.add_argument("--targets", type=Path, required=True, help="JSON list of target files")
     parser.add_argument("--output", type=Path, required=True, help="summary.parquet")
     parser.add_argument("--across-seeds", type=Path, required=True, help="across_seeds.parquet")
-    program.run(parser, lambda a: aggregate_results(a.targets, a.output, a.across_seeds))
+    parser.add_argument("--threads", type=int, default=1, help="processes that read at a time")
+    program.run(parser, lambda a: aggregate_results(a.targets, a.output, a.across_seeds, a.threads))

@@ -49,17 +49,21 @@ def remove_parts(path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def remove_abandoned(folder: Path, spared: str) -> None:
+def remove_abandoned(folder: Path, spared: str, elsewhere: str) -> None:
     """Remove what killed processes left half-written below a folder.
 
     Args:
         folder: one in which nobody writes now.
         spared: how the names of files begin whose parts are left alone.
+        elsewhere: a name; folders further down that hold it are left alone.
 
     Raises:
         OSError: a file cannot be removed.
     """
-    for path, _, names in os.walk(folder):
+    for path, folders, names in os.walk(folder):
+        if elsewhere in names and Path(path) != Path(folder):
+            folders.clear()
+            continue
         for name in names:
             if _PART.fullmatch(name) and not name.startswith(f".{spared}"):
                 Path(path, name).unlink(missing_ok=True)

@@ -22,10 +22,10 @@ _LISTED = re.compile(r"^\s*(GPU|MIG) .*\(UUID: ([^)]+)\)")
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def installed() -> list[str]:
-    """Return the UUIDs of the GPUs that the driver shows, or of their parts where one is divided.
+def installed() -> list[list[str]]:
+    """Return the GPUs that the driver shows, each as the UUIDs that a job may have of it.
 
-    Empty where there is no driver.
+    That is its own, or those of its parts where it is divided. Empty where there is no driver.
     """
     try:
         listed = subprocess.run(
@@ -36,7 +36,7 @@ def installed() -> list[str]:
     return _uuids(listed.stdout) if listed.returncode == 0 else []
 
 
-def _uuids(listing: str) -> list[str]:
+def _uuids(listing: str) -> list[list[str]]:
     devices: list[list[str]] = []
     for kind, uuid in (
         found.groups() for found in map(_LISTED.match, listing.splitlines()) if found
@@ -45,27 +45,27 @@ def _uuids(listing: str) -> list[str]:
             devices.append([uuid])
         elif devices:
             devices[-1].append(uuid)
-    return [uuid for gpu, *parts in devices for uuid in parts or [gpu]]
+    return [parts or [gpu] for gpu, *parts in devices]
 
 
-def visible(environment: Mapping[str, str], gpus: Sequence[str]) -> list[str]:
+def visible(environment: Mapping[str, str], gpus: Sequence[Sequence[str]]) -> list[str]:
     """Return the devices that a job may use.
 
     Args:
         environment: where CUDA_VISIBLE_DEVICES restricts them, by name or by number. Numbers
             count as nvidia-smi does.
-        gpus: those that are there; numbers stay numbers if it is empty.
+        gpus: those that are there, each as one or more names; numbers beyond stay numbers.
 
     Returns:
         Names for CUDA_VISIBLE_DEVICES; none if the job has to do without a GPU.
     """
     if "CUDA_VISIBLE_DEVICES" not in environment:
-        return list(gpus)
-    names = []
+        return [name for gpu in gpus for name in gpu]
+    names: list[str] = []
     for name in map(str.strip, environment["CUDA_VISIBLE_DEVICES"].split(",")):
         if not re.fullmatch(r"\d+|(GPU|MIG)-[\w./-]+", name):
             break  # CUDA ignores what follows -1, an empty name or SLURM's NoDevFiles
-        names.append(gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else name)
+        names += gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else [name]
     return list(dict.fromkeys(names))
 
 
@@ -115,6 +115,8 @@ def take(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tu
                 continue
             for other in set(files) - {file}:
                 os.close(other)
+            with suppress(PermissionError):  # another user's; its owner's jobs do it
+                os.utime(file)  # who tidies up old files leaves it alone
             return device, file
         if not told:
             waiting()

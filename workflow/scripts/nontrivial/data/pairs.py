@@ -155,8 +155,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 def _pair(image: Path, label: Path, origin: Path) -> Pair:
     for path in (image, label):
-        if not str(path).isprintable():
-            raise UserError(f"{origin}: the file name {str(path)!r} is not printable; rename it")
+        if not path.name.isprintable():
+            raise UserError(f"{origin}: the file name {path.name!r} is not printable; rename it")
     name = volume_name(image)
     if name is None or volume_name(label) is None:
         raise UserError(f"{origin}: {image.name} and {label.name} must be .nii, .nii.gz or .mgz")

@@ -21,7 +21,8 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a table of UTF-8 text ({error})") from error
-    if len(set(found)) < len(found):
+    named = [name for name in found if name]  # editors leave empty columns behind
+    if len(set(named)) < len(named):
         raise UserError(f"{path}: has a column twice ({', '.join(found)}); keep one")
     missing = [column for column in columns if column not in found]
     if missing:

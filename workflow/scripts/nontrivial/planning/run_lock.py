@@ -14,12 +14,12 @@ from pathlib import Path
 
 from nontrivial.errors import UserError
 
-NAME = ".lock"
+NAME = ".lock"  # a folder that holds one has runs of its own, wherever it lies
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def take(results: Path) -> bool:
-    """Lock a results folder until this process ends, or the function is called in another one.
+    """Lock a results folder until this process ends.
 
     Args:
         results: the folder, made where it is missing.
@@ -28,9 +28,14 @@ def take(results: Path) -> bool:
         Whether the file system has locks; without them nothing keeps a second run out.
 
     Raises:
-        UserError: another run has the lock, or the folder cannot be written.
+        UserError: another run has the lock, the folder cannot be written, or it holds more than
+            results.
     """
     path = results / NAME
+    if Path.cwd().is_relative_to(results.resolve()):
+        raise UserError(
+            f"results_dir: {results} holds the working folder; name a folder for results alone"
+        )
     try:
         results.mkdir(parents=True, exist_ok=True)
         # Python's descriptors are closed in jobs, so that a job left behind holds no lock.

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from nontrivial.errors import UserError
 from nontrivial.statistics.summary_schema import METRICS_IN_SHARES, PRIMARY
 
-ROUNDING = 1e-9  # of a difference of means
+ROUNDING = 1e-9  # of a difference of means, where they are beyond 1 as a share of them
 REQUIRED = (
     "experiment",
     "training",
@@ -119,7 +119,8 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
             yield f"{name} is not between 0 and 1", _outside(table[name], 0, 1)
     expected = pc.subtract(table["baseline"], table["value"])
     distance = pc.abs(pc.subtract(table["drop"], expected))
-    yield "drop is not baseline - value", pc.greater(distance, ROUNDING)
+    scale = pc.max_element_wise(1.0, pc.abs(table["value"]), pc.abs(table["baseline"]))
+    yield "drop is not baseline - value", pc.greater(distance, pc.multiply(scale, ROUNDING))
     for name in ("value", "drop"):
         upside_down = pc.greater(table[f"{name}_low"], table[f"{name}_high"])
         yield f"the interval of {name} is upside down", upside_down

@@ -1,7 +1,6 @@
 """All targets' files read into one table, in the order of the summary."""
 
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,17 +41,22 @@ def read_list(path: Path) -> list[Path]:
     return files
 
 
-def read_targets(files: Sequence[Path]) -> pa.Table:
+def read_targets(files: Sequence[Path], processes: int = 1) -> pa.Table:
     """Return the rows of all targets, sorted by experiment, training and seed.
 
     Within these the order of ``files`` holds (the canonical order of targets), and the order
     of rows in each file.
 
+    Args:
+        files: one per target.
+        processes: how many may read at a time.
+
     Raises:
         UserError: a file cannot be read, lacks columns or is empty, holds what cannot be right
             or not exactly one target, or two hold one target.
     """
-    parts = list(_read_parts([files[i : i + PART] for i in range(0, len(files), PART)]))
+    lists = [files[i : i + PART] for i in range(0, len(files), PART)]
+    parts = list(_read_parts(lists, min(processes, len(lists))))
     keys = [key for part in parts for key in part.keys]
     counts = np.array([count for part in parts for count in part.counts])
     seen: dict[tuple, Path] = {}
@@ -88,10 +92,9 @@ class _Part:
     counts: list[int]
 
 
-def _read_parts(parts: Sequence[Sequence[Path]]) -> Iterator[_Part]:
+def _read_parts(parts: Sequence[Sequence[Path]], processes: int) -> Iterator[_Part]:
     # Processes, no threads: opening so small a file is work, not waiting, and threads that take
     # turns at it need up to twice the time (measured on a local disk).
-    processes = min(len(parts), len(os.sched_getaffinity(0)))
     if processes == 1:
         yield from map(_read_part, parts)
         return
