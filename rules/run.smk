@@ -13,8 +13,8 @@ from nontrivial.planning import run_lock
 from nontrivial.program import explain
 
 # The graph of jobs is millions of objects that stay: looking for garbage among them again and again
-# takes a fifth of Snakemake's time.
-gc.set_threshold(100_000)
+# takes a quarter of Snakemake's time.
+gc.set_threshold(1_000_000, 50, 100)
 
 
 def stop_trainings_with_snakemake():
