@@ -21,6 +21,11 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from evaluate_target import FEW_ROWS  # noqa: E402
+from nontrivial.checked_parquet import write  # noqa: E402
+
 LIMIT = {"targets": 30_000, "seconds": 20}
 PLOTS = {"dpi": 200, "width_mm": 180}
 
@@ -38,7 +43,7 @@ def many(results: Path, folder: Path, targets: int) -> list[str]:
             path = folder / f"seed{seed}" / name
             seeds = pa.array([seed] * table.num_rows, pa.int64())
             index = table.schema.get_field_index("seed")
-            pq.write_table(table.set_column(index, "seed", seeds), path)
+            write(table.set_column(index, "seed", seeds), path, **FEW_ROWS)
             files.append(str(path))
     return files
 

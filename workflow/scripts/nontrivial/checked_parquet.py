@@ -43,9 +43,9 @@ class Writer:
             file.write(hashlib.sha256(footer).hexdigest().encode())
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a table as one row group."""
-    writer = Writer(path, table.schema)
+def write(table: pa.Table, path: Path, **options: object) -> None:
+    """Write a table as one row group; ``options`` are those of :class:`Writer`."""
+    writer = Writer(path, table.schema, **options)
     writer.write_table(table)
     writer.close()
 
