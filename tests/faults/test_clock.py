@@ -4,6 +4,7 @@ Snakemake compares modification times. That the clock went back by a day is made
 times of all that is there a day ahead.
 """
 
+import contextlib
 import os
 
 import pyarrow.parquet as pq
@@ -67,12 +68,15 @@ def test_what_a_killed_run_did_not_come_to_is_not_taken_for_newer(finished):
     finished.config = {**finished.config, "margin": 0.02}
     process = start(finished, ["--cores", "2", "--configfile", "test.yaml"])
     wait_for("evaluate", process)
-    # Read while the run goes on: a file that is there is whole.
     files = list(finished.path("results").glob("*/seed0/zero/targets/*.parquet"))
 
+    def is_new(path):
+        with contextlib.suppress(FileNotFoundError):  # it is about to be made
+            return set(pq.read_table(path)["margin"].to_pylist()) == {0.02}
+        return False
+
     def made_anew():
-        there = [path for path in files if path.exists()]
-        return [p for p in there if set(pq.read_table(p)["margin"].to_pylist()) == {0.02}]
+        return list(filter(is_new, files))
 
     while len(made_anew()) < 2:
         assert process.poll() is None
