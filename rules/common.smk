@@ -94,11 +94,17 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
-# No dry run, summary or report, and no Snakemake inside of a job.
-STARTS_JOBS = workflow.is_main_process and workflow.executor_plugin and not workflow.dryrun
+# Which executor runs the jobs is not known yet: those of a cluster are given a number of jobs, one
+# machine a number of cores, and what only looks at the results neither.
+ON_CLUSTER = bool(workflow.resource_settings.nodes)
+STARTS_JOBS = (
+    workflow.is_main_process
+    and not workflow.output_settings.dryrun
+    and bool(workflow.resource_settings.cores or ON_CLUSTER)
+)
 
 # Without a limit Snakemake would start every training at once. A cluster's limit is its own.
-if STARTS_JOBS and workflow.local_exec and "gpu" not in workflow.global_resources:
+if STARTS_JOBS and not ON_CLUSTER and "gpu" not in workflow.global_resources:
     logger.info("No --resources gpu=N was given: one job at a time has a GPU, as with gpu=1.")
     workflow.register_resource("gpu", 1)
 
