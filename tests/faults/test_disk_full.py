@@ -16,15 +16,23 @@ pytestmark = pytest.mark.slow
 ZERO = "digits/seed0/zero"
 # What is removed, what is asked for, and the bytes that are free meanwhile.
 STAGES = {
-    "prepare": (["data/digits"], "data/digits/dataset.json", 1 << 20),
-    "prepare, its tables": (["data/t1"], "data/t1/dataset.json", 312 << 10),
-    "train": (["networks/t1-pspnet"], "networks/t1-pspnet/seed0/model.json", 100 << 20),
-    "predict": ([f"{ZERO}/predictions"], f"{ZERO}/predictions/baseline.json", 16 << 10),
-    "examples": (["t1/seed0/zero/examples.parquet"], "t1/seed0/zero/examples.parquet", 4 << 10),
-    "evaluate": ([f"{ZERO}/targets/shortcut-2.parquet"], f"{ZERO}/targets/shortcut-2.parquet", 0),
-    "aggregate": (["summary.parquet", "across_seeds.parquet"], "summary.parquet", 20 << 10),
-    "tables": (["tables/paper.csv", "tables/paper.md"], "tables/paper.csv", 0),
-    "figures": (["figures/layers-digits.svg"], "figures/layers-digits.svg", 8 << 10),
+    "prepare": (["data/digits"], "results/data/digits/dataset.json", 1 << 20),
+    "prepare, its tables": (["data/t1"], "results/data/t1/dataset.json", 312 << 10),
+    "train": (["networks/t1-pspnet"], "results/networks/t1-pspnet/seed0/model.json", 100 << 20),
+    "predict": ([f"{ZERO}/predictions"], "predictions", 16 << 10),
+    "examples": (
+        ["t1/seed0/zero/examples.parquet"],
+        "results/t1/seed0/zero/examples.parquet",
+        4 << 10,
+    ),
+    "evaluate": (
+        [f"{ZERO}/targets/shortcut-2.parquet"],
+        f"results/{ZERO}/targets/shortcut-2.parquet",
+        0,
+    ),
+    "aggregate": (["summary.parquet", "across_seeds.parquet"], "results/summary.parquet", 20 << 10),
+    "tables": (["tables/paper.csv", "tables/paper.md"], "results/tables/paper.csv", 0),
+    "figures": (["figures/layers-digits.svg"], "results/figures/layers-digits.svg", 8 << 10),
 }
 
 
@@ -75,10 +83,10 @@ def test_a_full_disk_is_told_in_a_line_and_with_room_all_is_as_before(disk, stag
     for name in removed:
         remove(disk.results / name)
     disk.fill(room)
-    done = disk.workflow.snakemake("--cores", "2", f"results/{wanted}")
+    done = disk.workflow.snakemake("--cores", "2", "--", wanted)
     disk.empty()
     refused(done, disk.results)
-    disk.workflow.run(f"results/{wanted}")
+    disk.workflow.run("--", wanted)
     assert contents(disk.results) == before
 
 
