@@ -58,9 +58,9 @@ def test_every_job_that_asks_for_a_gpu_takes_a_slot(finished_once):
 
 def test_without_a_number_of_gpus_there_is_one(finished):
     job = ["--cores", "2", "--forcerun", "judge_claims", "--", "results/tables/claims.csv"]
-    done = finished.snakemake("--workflow-profile", "none", *job)
+    done = finished.snakemake(*job)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     assert text.count("No --resources gpu=N was given") == 1
     assert re.search(r"^Provided resources: gpu=.*1\b", text, re.MULTILINE)
-    assert "No --resources" not in finished.snakemake(*job).stderr
+    assert "No --resources" not in finished.snakemake("--resources", "gpu=1", *job).stderr
