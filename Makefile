@@ -19,7 +19,7 @@ RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),re
 .PHONY: quickstart test report benchmark lint slurm lock
 
 quickstart: $(INSTALLED)
-	$(BIN)/snakemake --cores $(CORES) --configfile config/quickstart.yaml
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=1 --configfile config/quickstart.yaml
 	@$(MAKE) --no-print-directory report CONFIG=config/quickstart.yaml
 
 report: $(INSTALLED)
@@ -37,6 +37,7 @@ benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/train.py --network pspnet_resnet34 --steps 8
 	$(BIN)/python benchmarks/larger_than_memory.py --gib 6
 	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/dag.py --targets 100 1000 10000
 	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir $(DATA))
 
