@@ -1,6 +1,6 @@
 """Time and memory of preparing the real data sets, beside a bare nibabel loop over the volumes.
 
-    python benchmarks/prepare.py --data-dir ../shared/data
+    python benchmarks/prepare.py --data-dir data
 
 Prints JSON. Each measurement runs in a process of its own, imports included.
 """
