@@ -265,11 +265,15 @@ def test_tests_that_are_interrupted_leave_no_daemon_and_no_job(cluster, number):
         text=True,
         start_new_session=True,
     )
-    folder = tests.stdout.readline().strip()
-    end = time.monotonic() + small_cluster.DEADLINE
-    wanted = {"munged", "slurmctld", "slurmd", "sleep"}
-    while missing := wanted - set(names_of(of_cluster(folder))):
-        assert time.monotonic() < end, missing  # a job that runs may not have its process yet
+    try:
+        folder = tests.stdout.readline().strip()
+        end = time.monotonic() + small_cluster.DEADLINE
+        wanted = {"munged", "slurmctld", "slurmd", "sleep"}
+        while missing := wanted - set(names_of(of_cluster(folder))):
+            assert time.monotonic() < end, missing  # a job that runs may not have its process yet
+    except BaseException:
+        tests.kill()
+        raise
     os.killpg(tests.pid, number)
     tests.wait()
     end = time.monotonic() + small_cluster.DEADLINE
