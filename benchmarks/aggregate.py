@@ -24,7 +24,7 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from evaluate_target import FEW_ROWS  # noqa: E402
-from nontrivial.checked_parquet import write  # noqa: E402
+from nontrivial.formats.checked_parquet import write  # noqa: E402
 
 LIMIT = {"targets": 30_000, "seconds": 20}
 PLOTS = {"dpi": 200, "width_mm": 180}

@@ -36,19 +36,19 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial import program
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import MappedSamples, normalization, streamed
-from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
-from nontrivial.data import samples
+from nontrivial.data.batches import MappedSamples, normalization, streamed
 from nontrivial.data.prepared import SPLITS, Description, read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.network.networks import build
-from nontrivial.network.registry import NETWORKS
-from nontrivial.network.trained_network import load_trained
-from nontrivial.program import log
-from nontrivial.statistics.dice import by_subject
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.command_line import log
+from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.formats import samples
+from nontrivial.inference.dice import by_subject
+from nontrivial.networks.building import build
+from nontrivial.networks.registry import NETWORKS
+from nontrivial.networks.trained import load_trained
 from nontrivial.training.losses import one_hot, soft_dice_loss
 from nontrivial.training.validation import BATCH_SIZE
 
@@ -330,4 +330,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(parser(), main)
+    command_line.run(parser(), main)

@@ -36,14 +36,14 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial import program
-from nontrivial.atomic import write_text
-from nontrivial.compute import device as devices
-from nontrivial.compute import order
-from nontrivial.compute.batches import place, shuffled_batches
+from nontrivial.data import sample_order
 from nontrivial.data.array_stream import array_stream
+from nontrivial.data.batches import place, shuffled_batches
 from nontrivial.data.prepared import SPLITS, Description, open_split
 from nontrivial.errors import UserError
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.atomic import write_text
 from nontrivial.planning.configuration import complete, read_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,7 +216,7 @@ def settings() -> dict:
 
 def train(folder: Path, window: int) -> None:
     """Train on the data in the folder and print what this process took."""
-    order.WINDOW = window
+    sample_order.WINDOW = window
     import_module("train_network")  # and with it the libraries, which are counted apart
     cpu = torch.device("cpu")
     libraries, read, start = devices.peak_memory(cpu), bytes_read(), time.perf_counter()
@@ -289,9 +289,9 @@ def measure(folder: Path, nbytes: int, window: int, limit: int | None) -> dict[s
     }
 
 
-def order_of(samples: int, bytes_per_sample: int, window: int) -> list[order.Window]:
-    order.WINDOW = window
-    return order.epoch_order(samples, bytes_per_sample, RECIPE["batch_size"], 0)
+def order_of(samples: int, bytes_per_sample: int, window: int) -> list[sample_order.Window]:
+    sample_order.WINDOW = window
+    return sample_order.epoch_order(samples, bytes_per_sample, RECIPE["batch_size"], 0)
 
 
 def run(command: list[str]) -> str:
@@ -322,7 +322,7 @@ def parser() -> argparse.ArgumentParser:
         "--window",
         type=float,
         metavar="MIB",
-        default=order.WINDOW / MIB,
+        default=sample_order.WINDOW / MIB,
         help="what is shuffled together (default %(default)g); memory follows it",
     )
     made.add_argument(
@@ -362,4 +362,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(parser(), main)
+    command_line.run(parser(), main)

@@ -49,19 +49,19 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial import program
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import normalization
-from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.data.batches import normalization
 from nontrivial.data.prepared import read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.experiment.targets import SETS, enumerate_targets
-from nontrivial.network.kernels import read_table
-from nontrivial.network.networks import build
-from nontrivial.network.registry import NETWORKS
-from nontrivial.network.trained_network import load_trained
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.networks.building import build
+from nontrivial.networks.kernel_table import read_table
+from nontrivial.networks.registry import NETWORKS
+from nontrivial.networks.trained import load_trained
 from nontrivial.replay import Replay
+from nontrivial.targets.enumeration import SETS, enumerate_targets
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 2048  # of the square matrices whose product gives the machine's rate
@@ -626,4 +626,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(parser(), main)
+    command_line.run(parser(), main)

@@ -56,20 +56,20 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial import program
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import Samples, fastest_memory_format, normalization, place
-from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
-from nontrivial.data import samples
+from nontrivial.data.batches import Samples, fastest_memory_format, normalization, place
 from nontrivial.data.prepared import SPLITS, read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.network.live_convolutions import without_dead_taps
-from nontrivial.network.networks import build
-from nontrivial.network.registry import NETWORKS
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.command_line import log
+from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.formats import samples
+from nontrivial.networks.building import build
+from nontrivial.networks.live_convolutions import without_dead_taps
+from nontrivial.networks.registry import NETWORKS
 from nontrivial.planning.configuration import DATASET_TASKS, complete, read_schema
 from nontrivial.planning.plan import Plan
-from nontrivial.program import log
 from nontrivial.training.augmentation import Augmentation
 from nontrivial.training.loop import Epoch, Problem, Training
 from nontrivial.training.losses import segmentation_loss
@@ -766,4 +766,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(parser(), main)
+    command_line.run(parser(), main)

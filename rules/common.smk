@@ -15,12 +15,12 @@ ROOT = Path(os.path.relpath(workflow.basedir))
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from nontrivial.canonical import canonical, file_digest
+from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.errors import UserError
 from nontrivial.planning.fingerprint import fingerprint, module_file
 from nontrivial.planning.plan import Plan
-from nontrivial.data.raw_data import source_identity
+from nontrivial.data.manifest import source_identity
 
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -7,10 +7,10 @@ import signal
 
 import psutil
 
-from nontrivial import result_times
-from nontrivial.atomic import remove_abandoned, write_text
-from nontrivial.planning import run_lock
-from nontrivial.program import explain
+from nontrivial.execution import result_times
+from nontrivial.execution.atomic import remove_abandoned, write_text
+from nontrivial.execution import results_lock
+from nontrivial.execution.command_line import explain
 
 # The graph of jobs is millions of objects that stay: looking for garbage among them again and again
 # takes a quarter of Snakemake's time.
@@ -44,7 +44,7 @@ def stop_trainings_with_snakemake():
 def lock_results():
     """Keep a second run out of the results folder, however this one ends."""
     try:
-        if not run_lock.take(Path(RESULTS)):
+        if not results_lock.take(Path(RESULTS)):
             logger.warning(
                 f"The file system of {RESULTS} has no locks: start no second run on it beside this."
             )
@@ -87,7 +87,7 @@ onstart:
     stop_trainings_with_snakemake()
     try:
         # A training that was asked to end may still write its checkpoint.
-        remove_abandoned(Path(RESULTS), spared="checkpoint", elsewhere=run_lock.NAME)
+        remove_abandoned(Path(RESULTS), spared="checkpoint", elsewhere=results_lock.NAME)
         put_times_right()
         for spec in SPECS:
             path = Path(spec.path)

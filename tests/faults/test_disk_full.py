@@ -10,7 +10,7 @@ import pytest
 from small_disk import mounted
 from whole_files import damaged
 
-from nontrivial.canonical import file_digest
+from nontrivial.formats.canonical import file_digest
 
 pytestmark = pytest.mark.slow
 ZERO = "digits/seed0/zero"

@@ -3,7 +3,7 @@
 import pytest
 from small_disk import mounted
 
-from nontrivial.canonical import file_digest
+from nontrivial.formats.canonical import file_digest
 
 pytestmark = pytest.mark.slow
 TOLD = "results_dir: results cannot be written: Read-only file system ("

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from safetensors import safe_open
 
-from nontrivial.canonical import file_digest
+from nontrivial.formats.canonical import file_digest
 
 NOT_RESULTS = re.compile(r"\.log$|^\.lock$|^\.snakemake")  # they grow while a job runs
 

@@ -12,8 +12,8 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.canonical import canonical
 from nontrivial.errors import UserError
+from nontrivial.formats.canonical import canonical
 from nontrivial.planning.configuration import MOST_PROBLEMS, complete, read_schema
 from nontrivial.planning.plan import Plan
 

@@ -7,8 +7,8 @@ from fuzzing import answer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.experiment.targets import READINGS, enumerate_targets
-from nontrivial.network.kernels import COLUMNS, Kernel, read_table
+from nontrivial.networks.kernel_table import COLUMNS, Kernel, read_table
+from nontrivial.targets.enumeration import READINGS, enumerate_targets
 
 TABLES = Path(__file__).parents[2] / "resources" / "kernels"
 ROWS = [line.split("\t") for line in (TABLES / "resnet18.tsv").read_text().splitlines()]

@@ -18,10 +18,10 @@ import plot_learning
 import plot_slices
 from aggregate_results import aggregate_results
 from evaluate_target import PREDICTED, SAMPLES, evaluate_target
-from nontrivial.data import samples
-from nontrivial.statistics.sound_rows import REQUIRED
-from nontrivial.statistics.stored_predictions import METADATA
-from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.formats import samples
+from nontrivial.formats.sound_rows import REQUIRED
+from nontrivial.formats.stored_predictions import METADATA
+from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
 from tabulate_targets import tabulate_targets
 
 TARGET = files.SETTINGS["target"]

@@ -14,10 +14,11 @@ from fuzzing import answer, examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nontrivial.data import intensity, nifti, volumes
-from nontrivial.data.label_map import LabelMap
-from nontrivial.data.pairs import Pair
-from nontrivial.data.raw_data import source_files
+from nontrivial.data.manifest import source_files
+from nontrivial.data.sources import nifti
+from nontrivial.data.volumes import intensity, reading
+from nontrivial.data.volumes.label_map import LabelMap
+from nontrivial.data.volumes.pairs import Pair
 from nontrivial.errors import UserError
 from prepare_dataset import prepare_dataset
 
@@ -88,7 +89,7 @@ def read(folder, files: dict[str, bytes], suffix: str, frame: int | None = None)
     pair = Pair("v", "v", "v", paths["image"], paths["label"])
 
     def read_and_map():
-        volume = volumes.read(pair, frame)
+        volume = reading.read(pair, frame)
         LabelMap({"other": 0, "1": 1}, ["background", "tissue"]).apply(volume.label, pair.label)
         return volume
 

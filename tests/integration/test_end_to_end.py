@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CONFIG
 
-from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
+from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
 
 EXPECTED_TARGETS = {"digits": 20 + 4 + 3 + 1, "t1": 4 + 3 + 1}
 
@@ -76,7 +76,7 @@ def test_too_few_subjects_get_no_interval(summary):
 
 
 def test_digests_vouch_for_the_large_files(finished_once):
-    from nontrivial.canonical import file_digest
+    from nontrivial.formats.canonical import file_digest
 
     for folder in finished_once.path("results/networks").glob("*/seed*"):
         said = json.loads((folder / "model.json").read_text())["sha256"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import CONFIG, copy_workflow, write_volumes
 
-from nontrivial.canonical import file_digest
+from nontrivial.formats.canonical import file_digest
 
 EPOCHS = {"digits-resnet18": 3, "t1-pspnet": 2}
 DEADLINE = 120  # seconds that anything here may take

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nontrivial import checked_parquet, program
-from nontrivial.atomic import replacing
-from nontrivial.statistics.across_seeds import across_seeds
-from nontrivial.statistics.families import corrected
-from nontrivial.statistics.lean_arrow import without_pandas
-from nontrivial.statistics.row_views import row_views
-from nontrivial.statistics.summary_schema import ACROSS_SEEDS, SUMMARY
-from nontrivial.statistics.target_files import read_list, read_targets
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import replacing
+from nontrivial.execution.lean_arrow import without_pandas
+from nontrivial.formats import checked_parquet
+from nontrivial.formats.row_views import row_views
+from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
+from nontrivial.formats.target_files import read_list, read_targets
+from nontrivial.inference.across_seeds import across_seeds
+from nontrivial.inference.families import corrected
 
 
 def aggregate_results(targets: Path, output: Path, over_seeds: Path, processes: int = 1) -> None:
@@ -45,4 +46,6 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, required=True, help="summary.parquet")
     parser.add_argument("--across-seeds", type=Path, required=True, help="across_seeds.parquet")
     parser.add_argument("--threads", type=int, default=1, help="processes that read at a time")
-    program.run(parser, lambda a: aggregate_results(a.targets, a.output, a.across_seeds, a.threads))
+    command_line.run(
+        parser, lambda a: aggregate_results(a.targets, a.output, a.across_seeds, a.threads)
+    )

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from nontrivial import program
-from nontrivial.atomic import write_text
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import write_text
 from nontrivial.planning.configuration import read_schema, resolve
 
 INTRODUCTION = """\
@@ -99,4 +99,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schema", type=Path, default=Path("config/schema.yaml"))
     parser.add_argument("--output", type=Path, default=Path("config/README.md"))
-    program.run(parser, lambda a: write_description(a.schema, a.output))
+    command_line.run(parser, lambda a: write_description(a.schema, a.output))

@@ -11,28 +11,29 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nontrivial import checked_parquet, program
-from nontrivial.atomic import replacing
-from nontrivial.canonical import canonical
 from nontrivial.data.prepared import Description, read_description
 from nontrivial.errors import UserError
-from nontrivial.statistics.classification_metrics import (
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import replacing
+from nontrivial.execution.lean_arrow import without_pandas
+from nontrivial.formats import checked_parquet
+from nontrivial.formats.canonical import canonical
+from nontrivial.formats.parquet_columns import INTEGER, NUMBER, TEXT, read_columns
+from nontrivial.formats.stored_predictions import StoredTarget, read_target
+from nontrivial.formats.summary import SUMMARY, is_primary
+from nontrivial.inference.classification_metrics import (
     accuracy_measurements,
     log_probability_measurement,
 )
-from nontrivial.statistics.lean_arrow import without_pandas
-from nontrivial.statistics.measurement import Measurement
-from nontrivial.statistics.parquet_columns import INTEGER, NUMBER, TEXT, read_columns
-from nontrivial.statistics.random_streams import generator
-from nontrivial.statistics.segmentation_metrics import (
+from nontrivial.inference.measurement import Measurement
+from nontrivial.inference.random_streams import generator
+from nontrivial.inference.segmentation_metrics import (
     Counts,
     pooled_measurements,
     slice_measurements,
     subject_measurements,
 )
-from nontrivial.statistics.stored_predictions import StoredTarget, read_target
-from nontrivial.statistics.summary_schema import SUMMARY, is_primary
-from nontrivial.statistics.verdict import verdict
+from nontrivial.inference.verdict import verdict
 
 SETTINGS = (
     "experiment",
@@ -86,7 +87,7 @@ def evaluate_target(
         samples: ``samples.parquet`` of the split.
         dataset: ``dataset.json``.
         output: Parquet file to write, with the columns of
-            :data:`nontrivial.statistics.summary_schema.SUMMARY`.
+            :data:`nontrivial.formats.summary.SUMMARY`.
 
     Raises:
         UserError: a file cannot be read, or the files do not fit each other.
@@ -256,14 +257,14 @@ def _row(
 if __name__ == "__main__":
     without_pandas()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--stored-as", required=True, help="the target's name in the predictions")
     parser.add_argument("--baseline", type=Path, required=True, help="predictions with baseline")
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda a: evaluate_target(
             a.settings, a.predictions, a.stored_as, a.baseline, a.samples, a.dataset, a.output

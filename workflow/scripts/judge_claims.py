@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from nontrivial import program
-from nontrivial.atomic import write_text
 from nontrivial.display.claims import UNTESTED, Judgement, judge
 from nontrivial.display.outcomes import ExperimentOutcomes, describe, read_results, select_outcomes
 from nontrivial.display.paper import (
@@ -15,6 +13,8 @@ from nontrivial.display.paper import (
     read_claims,
 )
 from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import write_text
 
 COLUMNS = (
     "claim",
@@ -129,14 +129,14 @@ def _table(records: list[dict], experiments: list[ExperimentOutcomes]) -> TextTa
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--claims", type=Path, required=True)
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
     parser.add_argument("--html", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: judge_claims(
             given.settings,

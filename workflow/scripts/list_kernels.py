@@ -4,13 +4,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from nontrivial import program
 from nontrivial.errors import UserError
-from nontrivial.network import registry
-from nontrivial.network.convolutions import convolutions, forward_calls, forward_order
-from nontrivial.network.kernel_roles import describe
-from nontrivial.network.kernels import Kernel, write_table
-from nontrivial.network.networks import build
+from nontrivial.execution import command_line
+from nontrivial.networks import registry
+from nontrivial.networks.building import build
+from nontrivial.networks.convolutions import convolutions, forward_calls, forward_order
+from nontrivial.networks.kernel_table import Kernel, write_table
+from nontrivial.networks.roles import describe
 
 log = logging.getLogger("nontrivial")
 
@@ -30,7 +30,7 @@ def list_kernels(
     """Return the kernel table of a network.
 
     Args:
-        name: a name in :data:`nontrivial.network.registry.NETWORKS`, or None.
+        name: a name in :data:`nontrivial.networks.registry.NETWORKS`, or None.
         factory: ``package.module:function`` of a user's network, or None.
         size: (height, width) of the image that is passed through it.
         channels: number of its channels; None takes 3, or 1 for a segmentation network.
@@ -73,4 +73,4 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(_parser(), _main)
+    command_line.run(_parser(), _main)

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial import program
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 from nontrivial.display.outcomes import (
@@ -20,6 +19,7 @@ from nontrivial.display.outcomes import (
 )
 from nontrivial.display.paper import PAPERS_SOURCE, PaperValue, read_paper_values
 from nontrivial.errors import UserError
+from nontrivial.execution import command_line
 
 PANELS = {"block": "Kernels inside a block zeroed", "shortcut": "Shortcut kernel zeroed"}
 READING_STYLE = {
@@ -205,13 +205,13 @@ def _legend(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--paper", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: plot_interventions(
             given.settings,

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nontrivial import program
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREY, LIGHT_GREY, ROLE_COLOURS, ROLE_MARKERS
 from nontrivial.display.kernel_rows import block_name, row_breaks, runs, short_labels
@@ -20,6 +19,7 @@ from nontrivial.display.outcomes import (
     select_outcomes,
 )
 from nontrivial.errors import UserError
+from nontrivial.execution import command_line
 
 PITCH_MM = 3.1  # least distance of two kernels: a 6 pt label each
 LABEL_CHARACTER_MM = 1.25  # width of a character of the tick labels
@@ -197,12 +197,12 @@ def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: plot_layers(
             given.settings, given.summary, given.across_seeds, given.svg, given.png

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nontrivial import checked_parquet, program
 from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
 from nontrivial.display.outcomes import METRIC_NAMES, count
 from nontrivial.errors import UserError
-from nontrivial.statistics.sound_rows import conform
+from nontrivial.execution import command_line
+from nontrivial.formats import checked_parquet
+from nontrivial.formats.sound_rows import conform
 
 SEED_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)
 SEED_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -132,12 +133,12 @@ def _label(axes: Axes, what: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--history", type=Path, nargs="+", required=True)
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: plot_learning(
             given.settings, given.dataset, given.history, given.svg, given.png

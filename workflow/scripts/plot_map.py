@@ -10,7 +10,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from nontrivial import program
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREY, LIGHT_GREY, MM_PER_INCH
 from nontrivial.display.kernel_rows import block_name, runs, short_labels
@@ -23,7 +22,8 @@ from nontrivial.display.outcomes import (
     select_outcomes,
 )
 from nontrivial.errors import UserError
-from nontrivial.network.kernels import Kernel, read_table
+from nontrivial.execution import command_line
+from nontrivial.networks.kernel_table import Kernel, read_table
 
 COLOURS = "YlOrRd"  # ColorBrewer: lightness falls all the way, so it survives colour blindness
 DARK = 0.55  # share of the scale from which text on a cell is white
@@ -306,13 +306,13 @@ def _small(axes: Axes, x: float, y: float, text: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--kernels", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: plot_map(
             given.settings,

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial import checked_parquet, program
 from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 from nontrivial.errors import UserError
-from nontrivial.statistics.dice import dice
-from nontrivial.statistics.sound_rows import conform
+from nontrivial.execution import command_line
+from nontrivial.formats import checked_parquet
+from nontrivial.formats.sound_rows import conform
+from nontrivial.inference.dice import dice
 
 CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, VERMILLION, YELLOW)
 # What predict_examples writes.
@@ -211,12 +212,12 @@ def _outline(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--examples", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: plot_slices(
             given.settings, given.dataset, given.examples, given.svg, given.png

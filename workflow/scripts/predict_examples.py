@@ -8,21 +8,21 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from nontrivial import checked_parquet, program
-from nontrivial.atomic import replacing
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import fastest_memory_format, normalization
-from nontrivial.compute.reproducibility import fix_arithmetic
-from nontrivial.data import samples
+from nontrivial.data.batches import fastest_memory_format, normalization
+from nontrivial.data.example_slices import choose, shades
 from nontrivial.data.prepared import read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.experiment.example_slices import choose, shades
-from nontrivial.experiment.prediction import Question, outputs
-from nontrivial.experiment.target_spec import read_spec
-from nontrivial.network.convolutions import convolutions
-from nontrivial.network.trained_network import load_trained
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.atomic import replacing
+from nontrivial.execution.reproducibility import fix_arithmetic
+from nontrivial.formats import checked_parquet, samples
+from nontrivial.formats.target_spec import read_spec
+from nontrivial.networks.convolutions import convolutions
+from nontrivial.networks.trained import load_trained
 from nontrivial.replay import Replay
+from nontrivial.replay.sweep import Question, outputs
 
 log = logging.getLogger("nontrivial")
 
@@ -122,7 +122,7 @@ def _classes(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--targets", type=Path, required=True, help="spec of the targets (JSON)")
@@ -137,4 +137,4 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(_parser(), _main)
+    command_line.run(_parser(), _main)

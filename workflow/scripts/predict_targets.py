@@ -8,25 +8,25 @@ from pathlib import Path
 
 import torch
 
-from nontrivial import program
-from nontrivial.atomic import replacing, write_text
-from nontrivial.canonical import canonical, file_digest
-from nontrivial.canonical import digest as content_digest
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import fastest_memory_format, normalization, place
-from nontrivial.compute.reproducibility import fix_arithmetic
+from nontrivial.data.batches import fastest_memory_format, normalization, place
 from nontrivial.data.prepared import read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
-from nontrivial.experiment.prediction import Question, count_flips, predict
-from nontrivial.experiment.predictions import About, PredictionsWriter, read_identity
-from nontrivial.experiment.target_spec import TargetSpec, read_spec
-from nontrivial.kept import keep, kept, recall
-from nontrivial.network.convolutions import check_table, forward_calls
-from nontrivial.network.kernels import read_table, structure_digest
-from nontrivial.network.live_weights import count_weights
-from nontrivial.network.trained_network import load_trained
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.atomic import replacing, write_text
+from nontrivial.execution.reproducibility import fix_arithmetic
+from nontrivial.execution.reuse import keep, kept, recall
+from nontrivial.formats.canonical import canonical, file_digest
+from nontrivial.formats.canonical import digest as content_digest
+from nontrivial.formats.predictions import About, PredictionsWriter, read_identity
+from nontrivial.formats.target_spec import TargetSpec, read_spec
+from nontrivial.networks.convolutions import check_table, forward_calls
+from nontrivial.networks.kernel_table import read_table, structure_digest
+from nontrivial.networks.live_weights import count_weights
+from nontrivial.networks.trained import load_trained
 from nontrivial.replay import Replay
+from nontrivial.replay.sweep import Question, count_flips, predict
 
 log = logging.getLogger("nontrivial")
 
@@ -182,7 +182,7 @@ def _report(replay: Replay, samples: int, seconds: float, device: torch.device) 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
@@ -209,4 +209,4 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    program.run(_parser(), _main)
+    command_line.run(_parser(), _main)

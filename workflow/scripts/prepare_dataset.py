@@ -4,9 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from nontrivial import program
-from nontrivial.data import cifar10, digits, fahmy2019, hippocampus, mni152, nifti
+from nontrivial.data.sources import cifar10, digits, fahmy2019, hippocampus, mni152, nifti
 from nontrivial.errors import UserError
+from nontrivial.execution import command_line
 
 log = logging.getLogger("nontrivial")
 
@@ -53,8 +53,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="the data set's name in the configuration")
     parser.add_argument(
-        "--settings", type=program.settings_argument, required=True, help="its section, as JSON"
+        "--settings",
+        type=command_line.settings_argument,
+        required=True,
+        help="its section, as JSON",
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the raw data")
     parser.add_argument("--output", type=Path, required=True, help="folder of the prepared data")
-    program.run(parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output))
+    command_line.run(parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output))

@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 
-from nontrivial.compute import gpu_slots
 from nontrivial.errors import UserError
-from nontrivial.parent_process import end_with_parent
+from nontrivial.execution import gpu_slots
+from nontrivial.execution.parent_process import end_with_parent
 
 
 def take_gpu() -> None:

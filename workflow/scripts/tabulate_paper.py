@@ -4,8 +4,6 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from nontrivial import program
-from nontrivial.atomic import write_text
 from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
@@ -27,6 +25,8 @@ from nontrivial.display.paper import (
     read_paper_values,
 )
 from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import write_text
 
 COLUMNS = (
     "table",
@@ -269,14 +269,14 @@ def _cell(outcome: Outcome) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--paper", type=Path, required=True)
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
     parser.add_argument("--html", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: tabulate_paper(
             given.settings,

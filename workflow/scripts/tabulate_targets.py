@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from nontrivial import program
-from nontrivial.atomic import write_text
 from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
@@ -14,6 +12,8 @@ from nontrivial.display.outcomes import (
     select_outcomes,
 )
 from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
+from nontrivial.execution import command_line
+from nontrivial.execution.atomic import write_text
 
 COLUMNS = (
     "experiment",
@@ -176,13 +176,13 @@ def spell_p(p: float | None) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--across-seeds", type=Path, required=True)
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
     parser.add_argument("--html", type=Path, required=True)
-    program.run(
+    command_line.run(
         parser,
         lambda given: tabulate_targets(
             given.settings,

@@ -9,32 +9,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nontrivial import program
-from nontrivial.atomic import write_text
-from nontrivial.canonical import canonical, file_digest
-from nontrivial.canonical import digest as _digest
-from nontrivial.compute import device as devices
-from nontrivial.compute.batches import (
+from nontrivial.data.batches import (
     Normalization,
     Samples,
     fastest_memory_format,
     normalization,
     place,
 )
-from nontrivial.compute.reproducibility import fix_arithmetic, seed_everything
-from nontrivial.data import samples
 from nontrivial.data.prepared import SPLITS, Description, read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import Interrupted, UserError
-from nontrivial.kept import keep, kept, recall
-from nontrivial.network import networks, registry, weights
-from nontrivial.network.convolutions import check_table
-from nontrivial.network.kernels import read_table, structure_digest
-from nontrivial.network.live_convolutions import without_dead_taps
-from nontrivial.program import log
+from nontrivial.execution import command_line
+from nontrivial.execution import device as devices
+from nontrivial.execution.atomic import write_text
+from nontrivial.execution.command_line import log
+from nontrivial.execution.interruption import Interruption, noticed
+from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.execution.reuse import keep, kept, recall
+from nontrivial.formats import samples, weights
+from nontrivial.formats.canonical import canonical, file_digest
+from nontrivial.formats.canonical import digest as _digest
+from nontrivial.formats.history import read_identity, write_history
+from nontrivial.networks import building, registry
+from nontrivial.networks.convolutions import check_table
+from nontrivial.networks.kernel_table import read_table, structure_digest
+from nontrivial.networks.live_convolutions import without_dead_taps
 from nontrivial.training.checkpoint import Checkpoints
-from nontrivial.training.history import read_identity, write_history
-from nontrivial.training.interruption import Interruption, noticed
 from nontrivial.training.loop import Problem, Training
 from nontrivial.training.recipe import Recipe, read_recipe
 from nontrivial.training.validation import METRICS, accuracy, mean_dice
@@ -102,7 +102,7 @@ def train_network(
     seed_everything(seed)
     try:
         with noticed() as interruption, devices.out_of_memory_explained(recipe.batch_size):
-            model = networks.build(
+            model = building.build(
                 network["name"],
                 network["factory"],
                 len(description.classes),
@@ -195,7 +195,7 @@ def _between_steps(
     try:
         checkpoints.save(state)
     except OSError as error:  # room may be made before the end
-        log.warning("no checkpoint: %s; training goes on", program.explain(error))
+        log.warning("no checkpoint: %s; training goes on", command_line.explain(error))
 
 
 def _checkpoint_size(model: nn.Module) -> int:
@@ -302,7 +302,7 @@ def _scorer(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=program.settings_argument, required=True)
+    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of prepared data")
     parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
@@ -313,7 +313,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--checkpoint-minutes", type=float, default=10, help="time between checkpoints"
     )
-    program.run(
+    command_line.run(
         parser,
         lambda given: train_network(
             given.settings,

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from nontrivial.atomic import replacing
+from nontrivial.execution.atomic import replacing
 
 
 class ArrayStream:

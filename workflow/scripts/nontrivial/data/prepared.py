@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nontrivial.canonical import digest
 from nontrivial.errors import UserError
+from nontrivial.formats.canonical import digest
 
 SPLITS = ("train", "val", "test")
 DIGEST = "digest"  # key of the digest of all the rest

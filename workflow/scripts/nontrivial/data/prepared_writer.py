@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nontrivial import atomic
-from nontrivial.canonical import file_digest
-from nontrivial.data import samples
 from nontrivial.data.array_stream import ArrayStream, array_stream
 from nontrivial.data.moments import Moments
 from nontrivial.data.prepared import SPLITS, Description
-from nontrivial.data.samples import Sample
 from nontrivial.errors import UserError
+from nontrivial.execution import atomic
+from nontrivial.formats import samples
+from nontrivial.formats.canonical import file_digest
+from nontrivial.formats.samples import Sample
 
 DESCRIPTION = "dataset.json"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nontrivial.canonical import file_digest
 from nontrivial.data.prepared import SPLITS, Description, open_split
 from nontrivial.errors import UserError
+from nontrivial.formats.canonical import file_digest
 
 
 def open_checked(

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from nontrivial.atomic import replacing
+from nontrivial.execution.atomic import replacing
 
 MM_PER_INCH = 25.4
 MIN_WIDTH_MM = 85  # one journal column; narrower figures are not laid out for

@@ -11,10 +11,10 @@ from statistics import fmean
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nontrivial import checked_parquet
 from nontrivial.errors import UserError
-from nontrivial.statistics.sound_rows import ROUNDING, conform, require_sound
-from nontrivial.statistics.summary_schema import ACROSS_SEEDS, PRIMARY, SUMMARY
+from nontrivial.formats import checked_parquet
+from nontrivial.formats.sound_rows import ROUNDING, conform, require_sound
+from nontrivial.formats.summary import ACROSS_SEEDS, PRIMARY, SUMMARY
 
 ZEROING = "zero"
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}

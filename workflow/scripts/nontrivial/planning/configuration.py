@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from nontrivial.errors import UserError
-from nontrivial.network.registry import NETWORKS
+from nontrivial.networks.registry import NETWORKS
 
 DATASET_TASKS = {
     "cifar10": "classification",

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from nontrivial.canonical import digest
 from nontrivial.errors import UserError
+from nontrivial.formats.canonical import digest
 
 _VERSION_DEPENDENT = {"type_params", "type_comment", "type_ignores", "kind"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nontrivial.canonical import canonical, digest
 from nontrivial.errors import UserError
-from nontrivial.experiment.targets import Target, enumerate_targets
-from nontrivial.network import registry
-from nontrivial.network.kernels import Kernel, read_table, structure_digest
+from nontrivial.formats.canonical import canonical, digest
+from nontrivial.networks import registry
+from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest
+from nontrivial.targets.enumeration import Target, enumerate_targets
 
 INTERVENTION = "zero"
 BASELINE = "baseline"

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from nontrivial.compute.device import arithmetic
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import kernel_weights
-from nontrivial.replay.convolution import Place
+from nontrivial.execution.device import arithmetic
 from nontrivial.replay.cost import Cost, count
+from nontrivial.replay.fast_convolution import Place
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
 from nontrivial.replay.graph import Graph, memory, overlap
@@ -19,6 +18,7 @@ from nontrivial.replay.lowering import UntraceableError
 from nontrivial.replay.program import Program
 from nontrivial.replay.trace import trace
 from nontrivial.replay.values import OK, number
+from nontrivial.replay.zeroing import kernel_weights
 
 log = logging.getLogger("nontrivial")
 

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from nontrivial.network.convolutions import convolutions, stored_weight
-from nontrivial.network.zeroing import zeroed
+from nontrivial.networks.convolutions import convolutions, stored_weight
 from nontrivial.replay.graph import memory
 from nontrivial.replay.trace import random_images
 from nontrivial.replay.values import CUT, NO_EFFECT, OK
+from nontrivial.replay.zeroing import zeroed
 
 PROBES = 8  # random images that tell the status of a target
 

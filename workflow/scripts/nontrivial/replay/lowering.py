@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from nontrivial.network.convolutions import convolutions, stored_weight
+from nontrivial.networks.convolutions import convolutions, stored_weight
 from nontrivial.replay.calls import (
     called_name,
     convolve,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nontrivial.replay.convolution import Place, Scratch, channels_last, prepare
+from nontrivial.replay.fast_convolution import Place, Scratch, channels_last, prepare
 from nontrivial.replay.folding import weight_and_bias
 from nontrivial.replay.graph import ELEMENTWISE, Graph, Kind, Operation
 from nontrivial.replay.schedule import Group, Schedule

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from nontrivial.errors import UserError
-from nontrivial.network.zeroing import same_bits
 from nontrivial.replay.graph import Graph, Kind
 from nontrivial.replay.lowering import BATCHES, Lowering, UntraceableError
+from nontrivial.replay.zeroing import same_bits
 
 _BATCHES_FROM = 2  # torch.export takes a batch of one for another network
 _CHECKED = (3, 1)  # images in a batch for which the operations must give the network's output

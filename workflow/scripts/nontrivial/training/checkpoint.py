@@ -17,11 +17,11 @@ from tempfile import TemporaryFile
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nontrivial import tensor_file
-from nontrivial.atomic import remove_parts, replacing
-from nontrivial.canonical import canonical
 from nontrivial.errors import UserError
-from nontrivial.program import log
+from nontrivial.execution.atomic import remove_parts, replacing
+from nontrivial.execution.command_line import log
+from nontrivial.formats import tensor_file
+from nontrivial.formats.canonical import canonical
 
 LAST = "checkpoint.safetensors"
 PREVIOUS = "checkpoint-previous.safetensors"

@@ -8,21 +8,21 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from nontrivial.canonical import canonical
-from nontrivial.compute.batches import Normalization, Samples, shuffled_batches
-from nontrivial.compute.device import arithmetic, describe, versions
-from nontrivial.compute.order import steps_per_epoch
-from nontrivial.compute.reproducibility import derive_seed, seed_everything
+from nontrivial.data.batches import Normalization, Samples, shuffled_batches
+from nontrivial.data.sample_order import steps_per_epoch
 from nontrivial.errors import UserError
+from nontrivial.execution.device import arithmetic, describe, versions
+from nontrivial.execution.reproducibility import derive_seed, seed_everything
+from nontrivial.formats.canonical import canonical
 from nontrivial.training import random_state
 from nontrivial.training.augmentation import change_intensity, crop_and_flip, deform
 from nontrivial.training.checkpoint import State
 from nontrivial.training.compiled import compiled
+from nontrivial.training.learning_rate import learning_rate
 from nontrivial.training.losses import classification_loss, segmentation_loss
 from nontrivial.training.optimizer import load_buffers, nesterov, set_learning_rate
 from nontrivial.training.progress import Progress
 from nontrivial.training.recipe import Recipe
-from nontrivial.training.schedule import learning_rate
 
 # Uses of chance in an epoch; each has a seed of its own, so that none shifts another.
 _ORDER, _AUGMENTATION, _NETWORK = range(3)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from nontrivial.program import log
+from nontrivial.execution.command_line import log
 
 LINE_EVERY = 30.0  # seconds between lines of a long epoch
 

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass, fields
 
-from nontrivial.compute.device import PRECISIONS
 from nontrivial.errors import UserError
+from nontrivial.execution.device import PRECISIONS
 from nontrivial.training.augmentation import Augmentation
-from nontrivial.training.schedule import SCHEDULES
+from nontrivial.training.learning_rate import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Recipe:
         momentum: Nesterov momentum of the stochastic gradient descent.
         weight_decay: added to the gradient of convolutions and matrices, in units of the
             weight; biases and batch normalization have none.
-        schedule: one of :data:`nontrivial.training.schedule.SCHEDULES`.
+        schedule: one of :data:`nontrivial.training.learning_rate.SCHEDULES`.
         warmup: fraction of all steps in which the learning rate rises.
         label_smoothing: probability mass spread evenly over the classes.
         dice_weight: share of the soft Dice loss, 0 to 1; segmentation only.

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nontrivial.compute.batches import Normalization, Samples, streamed
-from nontrivial.statistics.dice import by_subject
+from nontrivial.data.batches import Normalization, Samples, streamed
+from nontrivial.inference.dice import by_subject
 
 # At 250 the fp32 forward pass of a PSPNet took 20 times as long per slice as at 64 (H100,
 # deterministic cuDNN), more than the training beside it.

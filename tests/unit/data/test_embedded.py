@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from nontrivial.data.prepared import open_split, read_description
+from nontrivial.data.sources import digits, mni152
+from nontrivial.errors import UserError
+from nontrivial.formats import samples
+
+FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
+MNI = {
+    "axis": "coronal",
+    "spacing": 2.5,
+    "size": [80, 64],
+    "intensity": "percentile",
+    "fractions": {"train": 0.7, "val": 0.1, "test": 0.2},
+    "gap": 8,
+}
+
+
+def test_digits(tmp_path):
+    digits.prepare({"fractions": FRACTIONS, "split_seed": 0}, tmp_path, tmp_path / "out")
+    description = read_description(tmp_path / "out" / "dataset.json")
+    assert sum(description.counts.values()) == 1797
+    assert (description.channels, description.size, description.dtype) == (3, (32, 32), "uint8")
+    rows = []
+    for split in ("train", "val", "test"):
+        images, labels = open_split(tmp_path / "out", split)
+        assert images.shape == (len(labels), 3, 32, 32)
+        assert set(labels) == set(range(10))
+        assert images.max() == 255
+        rows += samples.read(tmp_path / "out" / split / "samples.parquet")["source"].to_pylist()
+    assert len(set(rows)) == 1797
+
+
+def test_enlarging_keeps_the_range():
+    assert np.all(digits.enlarged(np.full((8, 8), 16.0)) == 255)
+    assert np.all(digits.enlarged(np.zeros((8, 8))) == 0)
+
+
+def test_mni152_is_a_demonstration_with_gaps(tmp_path):
+    mni152.prepare(MNI, tmp_path, tmp_path / "out")
+    description = read_description(tmp_path / "out" / "dataset.json")
+    assert description.demonstration
+    places = {}
+    for split in ("train", "val", "test"):
+        images, masks = open_split(tmp_path / "out", split)
+        table = samples.read(tmp_path / "out" / split / "samples.parquet")
+        assert images.shape == (description.counts[split], 1, 80, 64)
+        assert masks.shape == (description.counts[split], 80, 64)
+        assert set(np.unique(masks)) == {0, 1, 2}
+        assert set(table["subject"].to_pylist()) == {"mni152"}
+        places[split] = table["slice"].to_numpy()
+    for one, other in (("train", "val"), ("val", "test"), ("train", "test")):
+        assert np.abs(places[one][:, None] - places[other]).min() > MNI["gap"]
+    assert places["train"].min() < places["val"].min() < places["test"].max() < max(places["train"])
+
+
+def test_mni152_white_matter_is_brighter_than_grey(tmp_path):
+    volume = mni152.template()
+    means = [volume.image[volume.label == label].mean() for label in range(3)]
+    assert means == sorted(means)
+
+
+def test_mni152_refuses_to_cut_the_brain(tmp_path):
+    with pytest.raises(UserError, match="cropping to 64 x 64 would cut"):
+        mni152.prepare(MNI | {"size": [64, 64]}, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_slabs_need_slices():
+    with pytest.raises(UserError, match="too few"):
+        mni152.split_slabs(0, 20, MNI["fractions"], gap=8)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nontrivial.data.volumes.label_map import LabelMap
+from nontrivial.errors import UserError
+
+LABEL = np.array([[0, 2], [17, 53]])
+PATH = Path("label.nii.gz")
+
+
+def test_merge_and_drop():
+    mapping = LabelMap({"0": 0, "2": 0, "17": 1, "53": 1}, ["background", "hippocampus"])
+    assert mapping.apply(LABEL, PATH).tolist() == [[0, 0], [1, 1]]
+    assert mapping.apply(LABEL, PATH).dtype == np.uint8
+
+
+def test_select():
+    mapping = LabelMap({"other": 0, "53": 1}, ["background", "right"])
+    assert mapping.apply(LABEL, PATH).tolist() == [[0, 0], [0, 1]]
+
+
+def test_values_that_are_not_in_the_map_are_named():
+    with pytest.raises(UserError, match=r"label.nii.gz: label value\(s\) 2, 53 are not in the map"):
+        LabelMap({"0": 0, "17": 1}, ["background", "left"]).apply(LABEL, PATH)
+    with pytest.raises(UserError, match="17, 53"):
+        LabelMap(None, ["a", "b", "c"]).apply(LABEL, PATH)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "problem"),
+    [
+        ({"0": 0, "1": 2}, "1 becomes 2"),
+        ({"0": 0, "one": 1}, "'one' is neither"),
+        ({"0": 0}, "no value becomes class tissue"),
+    ],
+)
+def test_maps_that_make_no_sense(mapping, problem):
+    with pytest.raises(UserError, match=problem):
+        LabelMap(mapping, ["background", "tissue"])
+
+
+def test_one_class_is_none():
+    with pytest.raises(UserError, match="classes"):
+        LabelMap(None, ["background"])

@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from nontrivial.errors import UserError
+from nontrivial.formats.target_spec import TargetSpec, read_spec
+
+
+def write(path, *targets):
+    content = {"targets": [{"name": name, "kernels": kernels} for name, kernels in targets]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_targets_keep_their_order(tmp_path):
+    path = write(tmp_path / "spec.json", ("b", ["x"]), ("baseline", []), ("a", ["y", "x"]))
+    assert read_spec(path, {"x", "y"}) == [
+        TargetSpec("b", ("x",)),
+        TargetSpec("baseline", ()),
+        TargetSpec("a", ("y", "x")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([], "holds no target"),
+        ([("a", ["z"])], "a: z is no kernel of the network"),
+        ([("a", ["x"]), ("a", ["y"])], "target a stands there twice"),
+        ([("a", ["x", "y"]), ("b", ["y", "x"])], "targets a and b zero the same kernels"),
+        ([("baseline", []), ("set-none", [])], "targets baseline and set-none zero the same"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(tmp_path, targets, message):
+    path = write(tmp_path / "spec.json", *targets)
+    with pytest.raises(UserError, match=message):
+        read_spec(path, {"x", "y"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"targets": [1]}', '{"targets": 3}', "{}"])
+def test_a_file_that_is_no_spec_is_refused(tmp_path, text):
+    path = tmp_path / "spec.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="not a list of targets"):
+        read_spec(path, set())
+    with pytest.raises(UserError, match="cannot be read"):
+        read_spec(tmp_path / "none.json", set())

@@ -1,0 +1,19 @@
+import pytest
+
+from nontrivial.inference.verdict import verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.02, 0.05, "non-trivial"),
+        (-0.02, 0.005, "trivial"),
+        (-0.5, -0.1, "trivial"),
+        (0.005, 0.02, "undecided"),
+        (0.01, 0.02, "undecided"),
+        (0.0, 0.01, "undecided"),
+        (None, None, None),
+    ],
+)
+def test_verdict_by_margin(low, high, expected):
+    assert verdict(low, high, 0.01) == expected

@@ -1,0 +1,178 @@
+"""The configuration: defaults, clear errors, cross-checks, and its description."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from describe_configuration import describe
+from nontrivial.errors import UserError
+from nontrivial.planning.configuration import complete, read_schema, resolve
+
+ROOT = Path(__file__).parents[3]
+SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
+QUICKSTART = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
+
+
+@pytest.fixture
+def config():
+    return copy.deepcopy(QUICKSTART)
+
+
+def refused(config):
+    with pytest.raises(UserError) as caught:
+        complete(config, SCHEMA)
+    return str(caught.value)
+
+
+def assign(config, path, value):
+    """Set the key at a dotted path."""
+    *parents, last = path.split(".")
+    for name in parents:
+        config = config[name]
+    config[last] = value
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "quickstart.yaml"])
+def test_shipped_configurations_are_complete(name):
+    filled = complete(yaml.safe_load((ROOT / "config" / name).read_text()), SCHEMA)
+    assert filled["margin"] == 0.01
+    for training in filled["trainings"].values():
+        assert set(training["recipe"]) == set(SCHEMA["$defs"]["recipe"]["properties"])
+        changes = SCHEMA["$defs"]["recipe"]["properties"]["augmentation"]["properties"]
+        assert set(training["recipe"]["augmentation"]) == set(changes)
+
+
+def test_defaults_are_filled_at_every_depth(config):
+    filled = complete(config, SCHEMA)
+    assert filled["datasets"]["mni152"]["size"] == [64, 64]
+    assert filled["experiments"]["digits"]["examples"] == {"subjects": 3, "targets": []}
+    assert "axis" not in filled["datasets"]["digits"]
+
+
+def test_equal_numbers_become_equal_settings(config):
+    other = copy.deepcopy(config)
+    assign(config, "datasets.mni152.spacing", 2)
+    assign(other, "datasets.mni152.spacing", 2.0)
+    assign(config, "trainings.digits-resnet34.recipe.epochs", 12)
+    assign(other, "trainings.digits-resnet34.recipe.epochs", 12.0)
+    assert repr(complete(config, SCHEMA)) == repr(complete(other, SCHEMA))
+
+
+def test_number_keys_of_a_label_map_are_text(config):
+    config["datasets"]["mine"] = {
+        "source": "nifti",
+        "decathlon": "Task01",
+        "classes": ["background", "tumour"],
+        "label_map": {0: 0, 1: 1, 2: 1},
+    }
+    filled = complete(config, SCHEMA)
+    assert filled["datasets"]["mine"]["label_map"] == {"0": 0, "1": 1, "2": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("margn", 0.01, "unknown key 'margn' (did you mean 'margin'?)"),
+        ("margin", "1e-1", "margin: YAML reads 1e-1 as text, not as a number; write 0.1"),
+        ("margin", 1.5, "margin: 1.5"),
+        ("margin", float("nan"), "margin: nan is not a finite number"),
+        ("datasets.mni152.size", [60, 64], "60 x 64 is no multiple of 8, which pspnet_resnet34"),
+        ("batch_by", "blocks", "batch_by: 'blocks' is not one of block, target, network"),
+        ("datasets.digits.axis", "axial", "datasets.digits: unknown key 'axis'"),
+        ("datasets.digits.source", "mnist", "datasets.digits.source: 'mnist' is not one of"),
+        (
+            "datasets.digits.fractions",
+            {"train": 0.6, "val": 0.1, "test": 0.5},
+            "they add up to 1.2",
+        ),
+        ("trainings.digits-resnet34.seeds", [], "trainings.digits-resnet34.seeds"),
+        ("trainings.digits-resnet34.seeds", [0, 0], "trainings.digits-resnet34.seeds"),
+        ("trainings.digits-resnet34.recipe.epochs", 0, "recipe.epochs"),
+        ("trainings.digits-resnet34.recipe.epochs", True, "recipe.epochs"),
+        ("trainings.digits-resnet34.recipe.precision", "fp16", "not one of fp32, bf16"),
+        (
+            "trainings.digits-resnet34.dataset",
+            "digit",
+            "no data set 'digit' (did you mean 'digits'",
+        ),
+        ("trainings.digits-resnet34.network", "resnet35", "no network 'resnet35'"),
+        ("trainings.digits-resnet34.dataset", "mni152", "is for classification, data set 'mni152'"),
+        ("experiments.digits.training", "digits", "no training 'digits'"),
+        ("experiments.digits.readings", [], "the block set needs at least one reading"),
+        ("experiments.data", {"training": "digits-resnet34"}, "is a folder of the results"),
+        ("experiments.a/b", {"training": "digits-resnet34"}, "'a/b' is not allowed"),
+        (
+            "networks",
+            {"resnet34": {"factory": "m:f", "kernels": "k", "task": "classification"}},
+            "networks.resnet34: that is a built-in network",
+        ),
+    ],
+)
+def test_mistakes_are_named(config, path, value, said):
+    assign(config, path, value)
+    assert said in refused(config)
+
+
+def test_every_mistake_is_one_line(config):
+    config["margin"] = "1e-2"
+    config["batch_by"] = 3
+    lines = refused(config).splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("configuration: ") for line in lines)
+
+
+def test_missing_key_is_named(config):
+    del config["trainings"]["digits-resnet34"]["recipe"]["epochs"]
+    assert "recipe: key 'epochs' is missing" in refused(config)
+
+
+def test_every_missing_key_is_named_once():
+    said = refused({})
+    for name in ("datasets", "trainings", "experiments"):
+        assert said.count(f"key '{name}' is missing") == 1
+
+
+def parts(part, path=""):
+    part = resolve(part, SCHEMA)
+    yield path, part
+    for name, child in part.get("properties", {}).items():
+        yield from parts(child, f"{path}.{name}" if path else name)
+    for branch in part.get("allOf", []):
+        yield from parts(branch["then"], path)
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from parts(part["additionalProperties"], f"{path}.<name>")
+
+
+def test_every_key_has_a_description_and_stands_in_the_readme():
+    text = (ROOT / "config" / "README.md").read_text()
+    for path, part in parts(SCHEMA):
+        if path and not path.endswith("<name>"):
+            assert part.get("description"), path
+            assert f"`{path}`" in text, path
+
+
+def test_readme_is_what_the_schema_says():
+    assert (ROOT / "config" / "README.md").read_text() == describe(SCHEMA)
+
+
+def test_shipped_configurations_use_known_keys_only_in_documented_places():
+    known = {path for path, _ in parts(SCHEMA)}
+
+    def used(value, path, part):
+        part = resolve(part, SCHEMA)
+        for branch in part.get("allOf", []):
+            if branch["if"]["properties"]["source"]["const"] == value["source"]:
+                part = resolve(branch["then"], SCHEMA)
+        if isinstance(value, dict):
+            for name, item in value.items():
+                if name in part.get("properties", {}):
+                    yield from used(item, f"{path}.{name}".lstrip("."), part["properties"][name])
+                else:
+                    yield from used(item, f"{path}.<name>", part["additionalProperties"])
+        yield path
+
+    for name in ("config.yaml", "quickstart.yaml"):
+        config = yaml.safe_load((ROOT / "config" / name).read_text())
+        assert set(used(config, "", SCHEMA)) <= known

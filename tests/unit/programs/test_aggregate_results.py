@@ -1,0 +1,198 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from prediction_files import (
+    BASELINE,
+    SETTINGS,
+    guesses,
+    write_dataset,
+    write_predictions,
+    write_samples,
+)
+
+import aggregate_results as program
+from aggregate_results import aggregate_results
+from evaluate_target import evaluate_target
+from nontrivial.errors import UserError
+from nontrivial.formats import target_files as reading
+from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
+from nontrivial.inference.holm import holm
+
+# Canonical order is not alphabetical; layer-z and shortcut-1 are one network.
+KERNELS = {"layer-z": ["z"], "layer-stem": ["stem"], "layer-a": ["a"], "shortcut-1": ["z"]}
+WRONG = {"baseline": 30, "layer-z": 60, "layer-stem": 300, "layer-a": 42, "shortcut-1": 60}
+
+
+@pytest.fixture(scope="module")
+def target_files(tmp_path_factory):
+    """Files of two experiments, two seeds and five targets, by (experiment, seed, target)."""
+    folder = tmp_path_factory.mktemp("targets")
+    labels = np.arange(300) % 3
+    samples = write_samples(folder / "samples.parquet", labels=labels.tolist())
+    dataset = write_dataset(folder / "dataset.json", "classification", ["a", "b", "c"])
+    files = {}
+    for seed in (0, 1):
+        order = np.random.default_rng(seed).permutation(300)
+        targets = {}
+        for name, wrong in WRONG.items():
+            predicted = labels.copy()
+            predicted[order[: wrong - seed]] += 1
+            targets[name] = guesses(predicted % 3)
+        predictions = write_predictions(
+            folder / f"all{seed}.parquet", targets, {"layer-stem": "cut"}
+        )
+        for experiment in ("paper", "again"):
+            for name in WRONG:
+                settings = BASELINE if name == "baseline" else SETTINGS
+                settings = {**settings, "target": name, "kernels": KERNELS.get(name, [])}
+                settings |= {"experiment": experiment, "seed": seed}
+                path = folder / experiment / str(seed) / f"{name}.parquet"
+                evaluate_target(settings, predictions, name, predictions, samples, dataset, path)
+                files[experiment, seed, name] = path
+    return files
+
+
+def aggregate(folder, files, processes=1):
+    spec = folder / "list.json"
+    spec.write_text(json.dumps({"files": [str(path) for path in files]}))
+    made = folder / "summary.parquet", folder / "across_seeds.parquet"
+    aggregate_results(spec, *made, processes)
+    return pq.read_table(folder / "summary.parquet"), pq.read_table(folder / "across_seeds.parquet")
+
+
+def primary(table):
+    return [r for r in table.to_pylist() if r["metric"] == "accuracy" and r["class"] is None]
+
+
+def test_every_row_arrives_sorted_with_targets_in_canonical_order(tmp_path, target_files):
+    keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
+    summary, _ = aggregate(tmp_path, [target_files[key] for key in keys])
+    assert summary.schema.equals(SUMMARY)
+    assert summary.num_rows == 20 * 5
+    assert [(r["experiment"], r["seed"], r["target"]) for r in primary(summary)] == [
+        (experiment, seed, target)
+        for experiment in ("again", "paper")
+        for seed in (0, 1)
+        for target in WRONG
+    ]
+
+
+def test_holm_over_the_distinct_networks_of_each_seed(tmp_path, target_files):
+    summary, _ = aggregate(tmp_path, target_files.values())
+    rows = {(r["experiment"], r["seed"], r["target"]): r for r in primary(summary)}
+    for experiment, seed in (("paper", 0), ("paper", 1), ("again", 0)):
+        family = {target: rows[experiment, seed, target] for target in WRONG}
+        tested = [family["layer-z"]["p_value"], family["layer-a"]["p_value"]]
+        z, a = holm(tested)
+        assert family["layer-z"]["p_holm"] == family["shortcut-1"]["p_holm"] == z
+        assert family["layer-a"]["p_holm"] == a
+        assert family["baseline"]["p_holm"] is family["layer-stem"]["p_holm"] is None
+    others = [r for r in summary.to_pylist() if r["metric"] != "accuracy" or r["class"]]
+    assert {r["p_holm"] for r in others} == {None}
+
+
+def test_the_table_over_seeds(tmp_path, target_files):
+    summary, means = aggregate(tmp_path, target_files.values())
+    assert means.schema.equals(ACROSS_SEEDS)
+    assert means.num_rows * 2 == summary.num_rows
+    row = next(r for r in primary(means) if r["target"] == "layer-z")
+    assert (row["n"], row["n_units"], row["covers"]) == (2, 300, "training seeds")
+    assert row["drop"] == pytest.approx(30 / 300)
+    assert row["kernels"] == ["z"]
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkeypatch, processes):
+    keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
+    files = [target_files[key] for key in keys]
+    whole = aggregate(tmp_path, files)
+    monkeypatch.setattr(reading, "PART", 3)
+    parts = aggregate(tmp_path, files, processes)
+    for one, other in zip(whole, parts, strict=True):
+        assert one.equals(other)
+    files[7].rename(tmp_path / "moved")
+    try:
+        with pytest.raises(UserError, match=f"{files[7].name}: no such file"):
+            aggregate(tmp_path, files, processes)
+    finally:
+        (tmp_path / "moved").rename(files[7])
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path, target_files):
+    contents = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        aggregate(tmp_path / name, target_files.values())
+        files = ("summary.parquet", "across_seeds.parquet")
+        contents.append([(tmp_path / name / file).read_bytes() for file in files])
+    assert contents[0] == contents[1]
+
+
+def test_the_program(tmp_path, target_files):
+    (tmp_path / "list.json").write_text(
+        json.dumps({"files": [str(path) for path in target_files.values()]})
+    )
+    command = [sys.executable, program.__file__, "--targets", "list.json"]
+    command += ["--output", "s.parquet", "--across-seeds", "a.parquet", "--log", "l/log.txt"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert pq.read_table(tmp_path / "s.parquet").num_rows == 100
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 50
+
+
+class TestBadInput:
+    def refuse(self, folder, files, message):
+        with pytest.raises(UserError, match=message) as caught:
+            aggregate(folder, files)
+        assert "\n" not in str(caught.value)
+        assert not (folder / "summary.parquet").exists()
+
+    @pytest.fixture
+    def good(self, target_files):
+        return target_files["paper", 0, "layer-z"]
+
+    def test_truncated(self, tmp_path, good):
+        bad = tmp_path / "bad.parquet"
+        bad.write_bytes(good.read_bytes()[:-50])
+        self.refuse(tmp_path, [good, bad], "bad.parquet: not a readable Parquet file")
+
+    def test_missing(self, tmp_path, good):
+        self.refuse(tmp_path, [good, tmp_path / "gone.parquet"], "gone.parquet: no such file")
+
+    def test_missing_column(self, tmp_path, good):
+        bad = tmp_path / "bad.parquet"
+        pq.write_table(pq.read_table(good).drop_columns(["drop_low", "b"]), bad)
+        self.refuse(tmp_path, [good, bad], "bad.parquet: no column drop_low, b;")
+
+    def test_column_of_another_type(self, tmp_path, good):
+        table = pq.read_table(good)
+        index = table.schema.get_field_index("value")
+        bad = tmp_path / "bad.parquet"
+        pq.write_table(table.set_column(index, "value", pa.array(["x"] * len(table))), bad)
+        self.refuse(tmp_path, [good, bad], "bad.parquet: column value has another type")
+
+    def test_no_rows(self, tmp_path):
+        bad = tmp_path / "bad.parquet"
+        pq.write_table(SUMMARY.empty_table(), bad)
+        self.refuse(tmp_path, [bad], "bad.parquet: has no rows")
+
+    def test_one_target_twice(self, tmp_path, good):
+        copy = tmp_path / "copy.parquet"
+        copy.write_bytes(good.read_bytes())
+        self.refuse(tmp_path, [good, copy], "copy.parquet: holds the same target as")
+
+    def test_an_empty_list(self, tmp_path):
+        self.refuse(tmp_path, [], "names no file")
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"file": []}', '{"files": 3}'])
+    def test_no_list(self, tmp_path, content):
+        spec = tmp_path / "list.json"
+        spec.write_text(content)
+        with pytest.raises(UserError, match="not a list of the form"):
+            aggregate_results(spec, tmp_path / "s.parquet", tmp_path / "a.parquet")
+        with pytest.raises(UserError, match="cannot be read"):
+            aggregate_results(tmp_path / "no.json", tmp_path / "s.parquet", tmp_path / "a.parquet")

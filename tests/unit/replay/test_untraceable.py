@@ -1,0 +1,147 @@
+"""Networks at the edge of what replay takes: right all the same, or refused."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from replay_networks import check, digits, plain_loop, replayed
+from test_equal_to_naive_loop import SHAPE, Forward, images_for
+from torch import nn
+
+from nontrivial.errors import UserError
+from nontrivial.execution.device import arithmetic
+from nontrivial.replay import Replay
+from nontrivial.replay.schedule import Schedule
+from nontrivial.replay.trace import trace
+from nontrivial.replay.values import number
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about the networks
+
+
+def test_a_kernel_that_shares_its_memory_transposed_is_zero_with_it():
+    model = Forward(lambda m, x: m.answer(m.c(F.relu(m.b(F.relu(y := m.a(x))))) + y))
+    images = images_for(model)
+    model.c.weight.data = model.b.weight.data.transpose(0, 1)
+    assert check(model, images).method == "full passes"
+
+
+def test_a_parameter_that_is_part_of_a_kernel_is_zero_with_it():
+    def forward(m, x):
+        y = m.a(x)
+        return m.answer(m.c(F.relu(y))) + F.linear(y.mean((2, 3)), m.w[:3])
+
+    model = Forward(forward)
+    model.w = nn.Parameter(torch.empty(4, 4))
+    images = images_for(model)
+    model.w.data = model.b.weight.data[:, :, 1, 1]
+    assert check(model, images).method == "full passes"
+
+
+def test_a_normalization_computed_from_a_kernel_follows_it():
+    def forward(m, x):
+        scale = m.b.weight.abs().sum((1, 2, 3))
+        x = F.batch_norm(m.a(x), m.mean, m.var, weight=scale)
+        return m.answer(x) if x.shape[2] % 2 else m.answer(F.relu(x))
+
+    model = Forward(forward)
+    model.register_buffer("mean", torch.zeros(4))
+    model.register_buffer("var", torch.ones(4))
+    replay = check(model, images_for(model))
+    assert replay.method == "torch.export"
+    assert replay.statuses["b"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: torch.cat([m.answer(m.a(x)), m.answer(m.b(m.a(x.flip(-1))))]),
+        lambda m, x: m.answer(m.b(m.a(x))).t(),
+    ],
+)
+def test_an_output_that_has_not_one_row_per_image_is_passed_on(forward):
+    model = Forward(forward)
+    images = images_for(model)
+    replay = Replay(model, SHAPE, {"b": ["b"]}, batch_size=5)
+    assert torch.equal(
+        replayed(replay, images, 5)["b"], plain_loop(model, {"b": ["b"]}, images, 5)["b"]
+    )
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: m.answer(m.a(x)) * (2 if x.shape[0] <= 5 else 1),
+        lambda m, x: m.answer(m.a(x)) + x.shape[0] // 6,
+        lambda m, x: m.answer(m.a(x)) + x.shape[0] % 6,
+        lambda m, x: m.answer(m.a(x)) + max(x.shape[0], 6),
+    ],
+)
+def test_a_network_that_does_otherwise_with_large_batches(forward):
+    model = Forward(forward)
+    check(model, images_for(model, count=14), batch_size=7)
+
+
+def test_another_output_than_a_tensor_is_refused():
+    model = Forward(lambda m, x: {"out": m.answer(m.a(x))})
+    images_for(model)
+    with pytest.raises(UserError, match="returns dict, not one tensor"):
+        Replay(model, SHAPE, {"a": ["a"]}, batch_size=2)
+
+
+def test_a_network_in_training_mode_is_refused():
+    model = Forward(lambda m, x: m.answer(m.a(x))).train()
+    with pytest.raises(UserError, match=r"training mode; call its eval\(\)"):
+        Replay(model, SHAPE, {"a": ["a"]}, batch_size=2)
+
+
+def test_what_waits_behind_a_tiny_map_limits_how_many_ride_together():
+    class Gate(nn.Module):
+        """A gate of one place over a map that waits for it."""
+
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(1, 8, 3, padding=1)
+            self.gate = nn.Conv2d(8, 8, 1)
+            self.late = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(3))
+
+        def forward(self, x):
+            x = F.relu(self.a(x))
+            x = torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1))) * x
+            x = F.adaptive_avg_pool2d(x, 1)
+            for layer in self.late:
+                x = F.relu(layer(x))
+            return x.flatten(1)
+
+    model = Gate().eval()
+    graph = trace(model, (1, 16, 16))
+    targets = {str(i): [] for i in range(4)} | {"gate": [1]}
+    values = number(graph, {name: frozenset() for name in targets}, shortcuts=True)
+    batch = 4
+    schedule = Schedule(graph, values, batch, batch * 8 * 4 * 64, together=True)
+    windows = {
+        operation.name: schedule._windows[index] for index, operation in enumerate(graph.operations)
+    }
+    assert windows["gate"] == 1  # a map of 16 by 16 waits
+    assert windows["late_1"] == 64
+
+
+def test_fp32_on_a_gpu_is_without_tf32():
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with arithmetic(torch.device("cuda"), "fp32"):
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def test_what_no_tap_meets_is_not_multiplied():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1, stride=2), nn.Flatten()).eval()
+    images = digits(3, (1, 2, 2))
+    images[:, :, 1, 1] = float("inf")
+    expected = plain_loop(model, {"baseline": []}, images, 3)["baseline"]
+    found = replayed(Replay(model, (1, 2, 2), {"baseline": []}, batch_size=3), images, 3)
+    assert expected.isfinite().all()
+    assert torch.allclose(found["baseline"], expected, atol=1e-6)

@@ -1,1 +1,0 @@
-"""Devices, batches on them, and what makes a result repeatable."""

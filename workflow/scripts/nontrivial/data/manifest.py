@@ -1,0 +1,143 @@
+"""What a data set is made from, and a digest of it: the manifest by which Snakemake sees changes.
+
+Read at every start of the workflow: standard library only, and a file is hashed again only when
+its size or modification time is another than the cached ones (older counts as another too).
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from nontrivial.data.sources import locations
+from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS, Archive
+from nontrivial.errors import UserError
+from nontrivial.execution import atomic
+from nontrivial.formats.canonical import canonical, digest, file_digest
+
+EMBEDDED = ("digits", "mni152")
+ARCHIVES = {"cifar10": CIFAR10, "hippocampus": HIPPOCAMPUS}
+MISSING = "missing"
+
+
+def source_files(settings: dict, data_dir: Path) -> list[Path]:
+    """Return the raw files that preparing reads, sorted; none if embedded or yet to be downloaded.
+
+    Args:
+        settings: the data set's section of the configuration, defaults filled in.
+        data_dir: folder of the raw data.
+
+    Raises:
+        UserError: a folder may not be read.
+    """
+    try:
+        return sorted({path for path in _candidates(settings, Path(data_dir)) if path.is_file()})
+    except OSError as error:
+        raise UserError(_unreadable(error, data_dir)) from error
+
+
+def source_identity(settings: dict, data_dir: Path, cache: Path) -> str:
+    """Return a text that changes exactly when the content of the raw data changes.
+
+    A digest of relative paths and contents; the same before and after the download of a published
+    archive; a constant for embedded data; ``missing`` if nothing is there and nothing can be
+    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written.
+
+    Raises:
+        UserError: a file or folder may not be read.
+    """
+    source = settings["source"]
+    if source in EMBEDDED:
+        return f"embedded {source}"
+    files = source_files(settings, data_dir)
+    archive = ARCHIVES.get(source)
+    if not files:
+        return _published(archive) if archive else MISSING
+    hashes = _Hashes(cache)
+    try:
+        if archive and [path.name for path in files] == [archive.name]:
+            found = Archive(archive.name, archive.url, hashes.of(files[0], "md5"))
+            return _published(found)
+        return digest([[_relative(path, data_dir), hashes.of(path, "sha256")] for path in files])
+    except OSError as error:
+        raise UserError(_unreadable(error, data_dir)) from error
+    finally:
+        hashes.save()
+
+
+def _candidates(settings: dict, data_dir: Path) -> list[Path]:
+    source = settings["source"]
+    if source == "cifar10":
+        found = locations.find_cifar10(data_dir)
+        return [*found.train, *found.test] if found else []
+    if source == "hippocampus":
+        form, path = locations.find_hippocampus(data_dir) or (None, data_dir)
+        if form == "folders":
+            return [p for kind in ("images", "labels") for p in locations.volume_files(path / kind)]
+        return locations.decathlon_files(path) if form == "decathlon" else [path]
+    if source == "fahmy2019":
+        return [data_dir / settings["file"]]
+    if source == "nifti":
+        return _volume_candidates(settings, data_dir)
+    return []
+
+
+def _volume_candidates(settings: dict, data_dir: Path) -> list[Path]:
+    files: list[Path] = []
+    for kind in ("images", "labels"):
+        if settings.get(kind):
+            files += locations.volume_files(data_dir / settings[kind])
+    if settings.get("decathlon"):
+        files += locations.decathlon_files(data_dir / settings["decathlon"])
+    if settings.get("table"):
+        files += locations.table_files(data_dir / settings["table"])
+    if settings.get("subject_table"):
+        files.append(data_dir / settings["subject_table"])
+    return files
+
+
+def _published(archive: Archive) -> str:
+    return f"{archive.name} md5 {archive.md5}"
+
+
+def _relative(path: Path, data_dir: Path) -> str:
+    inside = os.path.relpath(path, data_dir)
+    return str(path) if inside.startswith("..") else Path(inside).as_posix()
+
+
+def _unreadable(error: OSError, data_dir: Path) -> str:
+    where = error.filename or data_dir
+    return f"{where}: cannot be read ({error.strerror}); check its permissions and data_dir"
+
+
+class _Hashes:
+    """Digests of files, remembered by absolute path, size and modification time."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = Path(cache)
+        self._changed = False
+        try:
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            entries = {}
+        self._entries = entries if isinstance(entries, dict) else {}
+
+    def of(self, path: Path, algorithm: str) -> str:
+        """Return the hex digest of a file, from the cache where it still holds."""
+        status = path.stat()
+        key = f"{algorithm} {path.absolute()}"
+        stamp = [status.st_size, status.st_mtime_ns]
+        entry = self._entries.get(key)
+        if isinstance(entry, list) and len(entry) == 3 and entry[:2] == stamp:
+            return str(entry[2])
+        value = file_digest(path, algorithm)
+        self._entries[key] = [*stamp, value]
+        self._changed = True
+        return value
+
+    def save(self) -> None:
+        """Write the cache back if something was hashed; a failure only costs time later."""
+        if not self._changed:
+            return
+        with contextlib.suppress(OSError):
+            atomic.write_text(self._path, canonical(self._entries))

@@ -1,0 +1,141 @@
+"""Where the raw files of a data set lie under the data folder, in the forms people have them."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+CIFAR10_BATCHES = {  # file -> published md5 (torchvision.datasets.CIFAR10)
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mgz")
+DECATHLON_HIPPOCAMPUS = "Task04_Hippocampus"
+
+
+@dataclass(frozen=True)
+class Cifar10Files:
+    """CIFAR-10 as found: ``form`` is batches, archive, parquet or folders; files by split."""
+
+    form: str
+    folder: Path
+    train: list[Path]
+    test: list[Path]
+
+
+def volume_name(path: Path) -> str | None:
+    """Return a volume's file name without its suffix, or None if it is hidden or no volume."""
+    name = Path(path).name
+    if name.startswith("."):  # archives made on macOS hold a "._" twin of every file
+        return None
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """Return the volumes of a folder in order of name; none if there is no such folder."""
+    return [path for path in _listing(folder) if volume_name(path)]
+
+
+def find_cifar10(data_dir: Path) -> Cifar10Files | None:
+    """Find CIFAR-10 under ``data_dir`` or its ``cifar10`` subfolder; None if it is not there.
+
+    Per folder the forms are tried in this order: official batches, official archive, Parquet
+    (``train-*`` and ``test-*``, also below ``plain_text``), one folder per class.
+    """
+    for base in (Path(data_dir) / "cifar10", Path(data_dir)):
+        batches = base / "cifar-10-batches-py"
+        if batches.is_dir():
+            files = [batches / name for name in CIFAR10_BATCHES]
+            return Cifar10Files("batches", batches, files[:-1], files[-1:])
+        if (base / CIFAR10.name).is_file():
+            return Cifar10Files("archive", base, [base / CIFAR10.name], [])
+        for folder in (base, base / "plain_text"):
+            tables = [path for path in _listing(folder) if path.suffix == ".parquet"]
+            train = [path for path in tables if path.name.startswith("train-")]
+            test = [path for path in tables if path.name.startswith("test-")]
+            if train and test:
+                return Cifar10Files("parquet", folder, train, test)
+        if all((base / split / CIFAR10_CLASSES[0]).is_dir() for split in ("train", "test")):
+            return Cifar10Files(
+                "folders", base, _class_files(base / "train"), _class_files(base / "test")
+            )
+    return None
+
+
+def find_hippocampus(data_dir: Path) -> tuple[str, Path] | None:
+    """Return (form, path) of the hippocampus volumes, or None if they are not there.
+
+    ``folders``: ``hippocampus`` with ``images`` and ``labels``; ``decathlon``: the unpacked
+    decathlon folder; ``archive``: its tar file.
+    """
+    data_dir = Path(data_dir)
+    if (data_dir / "hippocampus" / "images").is_dir():
+        return "folders", data_dir / "hippocampus"
+    if (data_dir / DECATHLON_HIPPOCAMPUS).is_dir():
+        return "decathlon", data_dir / DECATHLON_HIPPOCAMPUS
+    if (data_dir / HIPPOCAMPUS.name).is_file():
+        return "archive", data_dir / HIPPOCAMPUS.name
+    return None
+
+
+def decathlon_files(folder: Path) -> list[Path]:
+    """Return ``dataset.json`` and the files it names for training, as far as it can be read."""
+    index = Path(folder) / "dataset.json"
+    if not index.is_file():
+        return []
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))["training"]
+        named = [folder / entry[kind] for entry in entries for kind in ("image", "label")]
+    except (ValueError, KeyError, TypeError, RecursionError):  # prepare says what is wrong with it
+        named = []
+    return [index, *named]
+
+
+def table_files(table: Path) -> list[Path]:
+    """Return a table of volumes and the files it names, as far as it can be read."""
+    if not table.is_file():
+        return []
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (ValueError, csv.Error):  # prepare says what is wrong with it
+        rows = []
+    named = [row.get(kind) for row in rows for kind in ("image", "label")]
+    return [table, *(table.parent / name for name in named if name)]
+
+
+def _listing(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _class_files(folder: Path) -> list[Path]:
+    return [
+        path
+        for name in CIFAR10_CLASSES
+        for path in _listing(folder / name)
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    ]

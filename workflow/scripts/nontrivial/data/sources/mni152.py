@@ -1,0 +1,104 @@
+"""The MNI152 T1 template that comes with nilearn: real volumes without a download.
+
+The template is the mean of many brains and counts as one person. Train, val and test are slabs of
+its slices with gaps between; nothing can be inferred from them about other people, so the prepared
+data are marked as a demonstration. ICBM 2009c nonlinear symmetric, 1 mm (Fonov et al. 2011).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nontrivial.data import splits
+from nontrivial.data.prepared_writer import Form, writing
+from nontrivial.data.volumes import preparation, slices
+from nontrivial.data.volumes.preparation import Grid
+from nontrivial.data.volumes.reading import Volume
+from nontrivial.errors import UserError
+from nontrivial.formats.samples import Sample
+
+CLASSES = ["background", "grey matter", "white matter"]
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "fractions", "gap"})
+SUBJECT = "mni152"
+RESOLUTION = 1  # mm, as packaged
+
+
+def prepare(settings: dict, data_dir: Path, output: Path) -> None:
+    """Prepare the template with grey and white matter as classes.
+
+    Args:
+        settings: ``axis``, ``spacing``, ``size``, ``intensity``, ``fractions`` and ``gap`` (slices
+            left out between slabs).
+        data_dir: not read.
+        output: folder of the prepared data.
+
+    Raises:
+        UserError: the slabs would be empty, or cropping would cut tissue.
+    """
+    grid = Grid.of(settings)
+    volume = template()
+    result = preparation.on_grid(volume, volume.label, grid, SUBJECT)
+    if result.lost:
+        raise UserError(
+            f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would cut {result.lost} "
+            "foreground pixels; enlarge size or spacing"
+        )
+    tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
+    slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
+    form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
+    with writing(output, form) as writer:
+        for split, places in slabs:
+            rows = [Sample(source=SUBJECT, subject=SUBJECT, slice=place) for place in places]
+            writer.append(split, result.images[places, None], result.masks[places], rows)
+
+
+def template() -> Volume:
+    """Return the template, 1 mm, with class numbers (uint8) as its label.
+
+    A voxel gets the most probable of background (1 - grey - white), grey and white matter, the
+    first of equals.
+    """
+    from nilearn import datasets  # slow to import, and only this source needs it
+
+    image = datasets.load_mni152_template(resolution=RESOLUTION)
+    grey = np.asarray(datasets.load_mni152_gm_template(resolution=RESOLUTION).dataobj)
+    white = np.asarray(datasets.load_mni152_wm_template(resolution=RESOLUTION).dataobj)
+    mask = np.zeros(grey.shape, dtype=np.uint8)
+    background = 1 - grey - white
+    mask[grey > background] = 1
+    mask[(white > background) & (white > grey)] = 2
+    voxels = np.asarray(image.dataobj).astype(np.float32)
+    spacing = (float(RESOLUTION),) * 3
+    return Volume(voxels, mask, spacing)
+
+
+def split_slabs(
+    start: int, stop: int, fractions: dict[str, float], gap: int
+) -> list[tuple[str, list[int]]]:
+    """Divide slices ``start`` to ``stop`` (excluded) into slabs: train, val, test, train.
+
+    Half of train lies at either end, so that val and test show anatomy between what was trained.
+
+    Args:
+        start: first slice.
+        stop: one past the last.
+        fractions: of the slices that remain once the gaps are taken out.
+        gap: slices left out between neighbouring slabs.
+
+    Raises:
+        UserError: too few slices.
+    """
+    number = splits.counts(stop - start - 3 * gap, fractions, "slices outside the gaps")
+    if number["train"] < 2:
+        raise UserError(f"{stop - start} slices are too few for {gap} between slabs; lower gap")
+    first = number["train"] // 2
+    slabs = []
+    for split, length in (
+        ("train", first),
+        ("val", number["val"]),
+        ("test", number["test"]),
+        ("train", number["train"] - first),
+    ):
+        slabs.append((split, list(range(start, start + length))))
+        start += length + gap
+    return slabs

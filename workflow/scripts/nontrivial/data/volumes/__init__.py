@@ -1,0 +1,1 @@
+"""From image and label volumes to normalized slices of one size."""

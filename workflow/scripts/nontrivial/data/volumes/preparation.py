@@ -1,0 +1,170 @@
+"""From pairs of volumes to the prepared form: one volume in memory at a time."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nontrivial.data import splits
+from nontrivial.data.prepared import SPLITS
+from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
+from nontrivial.data.volumes import intensity, reading, slices
+from nontrivial.data.volumes.label_map import LabelMap
+from nontrivial.data.volumes.pairs import Pair
+from nontrivial.data.volumes.reading import Volume
+from nontrivial.errors import UserError
+from nontrivial.formats.samples import Sample
+
+log = logging.getLogger("nontrivial")
+
+# What every source of volumes takes from the configuration.
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
+
+MOST_PIXELS = 1 << 30  # of one resampled volume: 4 GiB
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How volumes become slices.
+
+    Attributes:
+        axis: sagittal, coronal or axial.
+        spacing: in-plane pixel in mm; None keeps the volume's own.
+        size: (height, width) of a slice in pixels.
+        intensity: method of ``intensity.normalize``.
+    """
+
+    axis: str
+    spacing: float | None
+    size: tuple[int, int]
+    intensity: str
+
+    @classmethod
+    def of(cls, settings: dict) -> "Grid":
+        """Take the grid from a data set's section of the configuration."""
+        height, width = settings["size"]
+        return cls(settings["axis"], settings["spacing"], (height, width), settings["intensity"])
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A volume's slices on the grid.
+
+    Attributes:
+        images: float32 (S, H, W), normalized.
+        masks: uint8 (S, H, W), class numbers.
+        lost: foreground pixels that cropping cut off.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    lost: int
+
+
+def prepare(
+    pairs: list[Pair], settings: dict, frame: int | None, labels: LabelMap, output: Path
+) -> None:
+    """Write the prepared form of pairs of volumes.
+
+    Args:
+        pairs: the volumes; if they name no split, subjects are divided by ``fractions``.
+        settings: ``classes``, ``axis``, ``spacing``, ``size``, ``intensity``, ``keep_empty``,
+            ``fractions`` and ``split_seed``.
+        frame: which frame of 4-D images.
+        labels: from label values to classes.
+        output: folder of the prepared data.
+
+    Raises:
+        UserError: a volume or the split is wrong; there is no foreground; cropping would cut
+            foreground in val or test.
+    """
+    grid = Grid.of(settings)
+    split_of = _split(pairs, settings)
+    cropped = []
+    form = Form("segmentation", list(settings["classes"]), 1, grid.size, "float32")
+    foreground = dict.fromkeys(SPLITS, False)
+    with writing(output, form) as writer:
+        for number, (pair, split) in enumerate(zip(pairs, split_of, strict=True), start=1):
+            volume = reading.read(pair, frame)
+            result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
+            if result.lost and split != "train":
+                raise UserError(
+                    f"{pair.image}: cropping to {grid.size[0]} x {grid.size[1]} would cut "
+                    f"{result.lost} foreground pixels of this {split} volume; enlarge size"
+                )
+            cropped += [pair.name] if result.lost else []
+            foreground[split] |= bool(result.masks.any())
+            _append(writer, split, result, pair, settings["keep_empty"] or split != "train")
+            if number % 100 == 0:
+                log.info("%d of %d volumes", number, len(pairs))
+        _check_foreground(foreground)
+    if cropped:
+        log.info(
+            "cropping cut foreground of %d train volume(s), %s first; enlarge size to keep it",
+            len(cropped),
+            cropped[0],
+        )
+
+
+def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
+    """Cut, resample, normalize on the full volume, and crop or pad with the volume's minimum.
+
+    Args:
+        volume: image and spacing; its label is not read.
+        mask: uint8 class numbers on the volume's voxels.
+        grid: what to make of it.
+        name: the volume's, for errors.
+
+    Raises:
+        UserError: the volume is constant, or the grid makes no sense or far too many pixels.
+    """
+    images, masks = slices.cut(volume.image, grid.axis), slices.cut(mask, grid.axis)
+    if grid.spacing is not None:
+        spacing = slices.in_plane(volume.spacing, grid.axis)
+        pixels = slices.resampled_pixels(images.shape, spacing, grid.spacing)
+        if pixels > MOST_PIXELS:
+            raise UserError(
+                f"{name}: its pixels are {spacing[0]:g} x {spacing[1]:g} mm, so a spacing of "
+                f"{grid.spacing:g} mm would make {pixels:.2g}; repair its header or set another"
+            )
+        images = slices.resample(images, spacing, grid.spacing, nearest=False)
+        masks = slices.resample(masks, spacing, grid.spacing, nearest=True)
+    images = intensity.normalize(images, grid.intensity, name)
+    fitted = slices.fit(masks, grid.size, 0)
+    lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(fitted))
+    return Slices(slices.fit(images, grid.size, float(images.min())), fitted, lost)
+
+
+def _split(pairs: list[Pair], settings: dict) -> list[str]:
+    if all(pair.split for pair in pairs):
+        given = [pair.split for pair in pairs]
+        if missing := set(SPLITS) - set(given):
+            raise UserError(f"no volume has split {min(missing)}; give train, val and test some")
+        splits.check_disjoint((pair.subject, pair.split) for pair in pairs)
+        return given
+    of = splits.by_subject(
+        (pair.subject for pair in pairs), settings["fractions"], settings["split_seed"]
+    )
+    return [of[pair.subject] for pair in pairs]
+
+
+def _append(
+    writer: PreparedWriter, split: str, result: Slices, pair: Pair, keep_empty: bool
+) -> None:
+    kept = np.arange(len(result.masks))
+    if not keep_empty:
+        kept = np.flatnonzero(result.masks.any(axis=(1, 2)))
+    rows = [Sample(source=pair.source, subject=pair.subject, slice=int(place)) for place in kept]
+    writer.append(split, result.images[kept, None], result.masks[kept], rows)
+
+
+def _check_foreground(foreground: dict[str, bool]) -> None:
+    without = [split for split, found in foreground.items() if not found]
+    if len(without) == len(SPLITS):
+        raise UserError("no label holds any foreground; check labels and label_map")
+    if without:
+        raise UserError(
+            f"no label of the {without[0]} split holds any foreground; "
+            "change fractions or split_seed"
+        )

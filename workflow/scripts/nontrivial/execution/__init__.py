@@ -1,0 +1,1 @@
+"""What touches the machine: devices, locks, signals, atomic files, reuse of earlier results."""

@@ -1,1 +1,0 @@
-"""Zeroing targets, and what a network predicts under each of them."""

@@ -1,0 +1,1 @@
+"""The files that the workflow writes: one module each, with schema, writer, reader and check."""

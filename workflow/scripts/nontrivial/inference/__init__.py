@@ -1,0 +1,1 @@
+"""Metrics, intervals, tests, corrections and verdicts: mathematics only, no files."""

@@ -1,1 +1,0 @@
-"""Networks, the tables of their kernels, and their weights."""

@@ -1,0 +1,1 @@
+"""Networks, their kernel tables and roles, and which of their weights meet data."""

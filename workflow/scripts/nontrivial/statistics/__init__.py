@@ -1,1 +1,0 @@
-"""From predictions to metrics, intervals, tests and verdicts."""

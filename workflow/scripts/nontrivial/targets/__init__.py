@@ -1,0 +1,1 @@
+"""Zeroing targets: the sets of kernels that an experiment changes together."""
