@@ -77,7 +77,7 @@ def train(plan, out):
         digest=out / "model.json",
         history=out / "training.parquet",
         code="",
-        checkpoint_seconds=600,
+        checkpoint_minutes=10,
     )
 
 

@@ -208,6 +208,6 @@ def run(folder, settings, task="classification", seed=0, out="out", code="code",
         target / "model.json",
         target / "training.parquet",
         code,
-        seconds,
+        seconds / 60,
     )
     return target

@@ -1,6 +1,5 @@
 """Write ``config/README.md``, the description of every key, from the schema."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,13 +89,14 @@ def _values(part: dict, schema: dict) -> str:
     return " ".join([text, ", ".join(limits)]).strip()
 
 
-def write_description(schema: Path, output: Path) -> None:
+SCHEMA = Path("config/schema.yaml")
+DESCRIPTION = Path("config/README.md")
+
+
+def write_description(schema: Path = SCHEMA, output: Path = DESCRIPTION) -> None:
     """Write the description of a schema file to a Markdown file."""
     write_text(output, describe(read_schema(schema)))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--schema", type=Path, default=Path("config/schema.yaml"))
-    parser.add_argument("--output", type=Path, default=Path("config/README.md"))
-    command_line.run(parser, lambda a: write_description(a.schema, a.output))
+    command_line.run(write_description)

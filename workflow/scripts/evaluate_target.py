@@ -3,7 +3,6 @@
 It starts once per target, so it imports numpy and pyarrow only.
 """
 
-import argparse
 import dataclasses
 import math
 from pathlib import Path
@@ -256,17 +255,4 @@ def _row(
 
 if __name__ == "__main__":
     without_pandas()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--predictions", type=Path, required=True)
-    parser.add_argument("--stored-as", required=True, help="the target's name in the predictions")
-    parser.add_argument("--baseline", type=Path, required=True, help="predictions with baseline")
-    parser.add_argument("--samples", type=Path, required=True)
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda a: evaluate_target(
-            a.settings, a.predictions, a.stored_as, a.baseline, a.samples, a.dataset, a.output
-        ),
-    )
+    command_line.run(evaluate_target)

@@ -1,6 +1,5 @@
 """Write the table of the paper's claims: whether each holds here, and by which numbers."""
 
-import argparse
 from pathlib import Path
 
 from nontrivial.display.claims import UNTESTED, Judgement, judge
@@ -128,23 +127,4 @@ def _table(records: list[dict], experiments: list[ExperimentOutcomes]) -> TextTa
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--claims", type=Path, required=True)
-    parser.add_argument("--csv", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--html", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: judge_claims(
-            given.settings,
-            given.summary,
-            given.across_seeds,
-            given.claims,
-            given.csv,
-            given.markdown,
-            given.html,
-        ),
-    )
+    command_line.run(judge_claims)

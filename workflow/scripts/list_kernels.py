@@ -1,6 +1,5 @@
 """Write the kernel table of a network: every convolution in forward order."""
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -16,7 +15,7 @@ log = logging.getLogger("nontrivial")
 
 # What the checked-in tables were made with. The order and the shapes do not depend on it,
 # but for the first kernel's input channels and a segmentation head's output channels.
-DEFAULT_SIZE = (64, 64)
+DEFAULT_SIZE = [64, 64]
 CHANNELS = {"classification": 3, "segmentation": 1}
 CLASSES = {"classification": 10, "segmentation": 2}
 
@@ -24,7 +23,7 @@ CLASSES = {"classification": 10, "segmentation": 2}
 def list_kernels(
     name: str | None,
     factory: str | None,
-    size: tuple[int, int] = DEFAULT_SIZE,
+    size: tuple[int, int] = (64, 64),
     channels: int | None = None,
 ) -> list[Kernel]:
     """Return the kernel table of a network.
@@ -53,24 +52,36 @@ def list_kernels(
     return describe(order)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--network", help=f"one of {', '.join(registry.NETWORKS)}")
-    which.add_argument("--factory", help="your own, as package.module:function")
-    parser.add_argument("--output", type=Path, required=True, help="table to write (TSV)")
-    parser.add_argument("--input-size", type=int, nargs=2, metavar=("H", "W"), default=DEFAULT_SIZE)
-    parser.add_argument("--channels", type=int, help="image channels")
-    return parser
+def write_kernel_table(
+    output: Path,
+    network: str | None = None,
+    factory: str | None = None,
+    input_size: list[int] = DEFAULT_SIZE,
+    channels: int | None = None,
+) -> None:
+    """Write the kernel table of a network: every convolution in forward order.
 
+    Args:
+        output: table to write (TSV).
+        network: a network that comes with the workflow; or give ``factory``.
+        factory: ``package.module:function`` of your own network.
+        input_size: height and width of the image that is passed through it.
+        channels: image channels.
 
-def _main(arguments: argparse.Namespace) -> None:
-    kernels = list_kernels(
-        arguments.network, arguments.factory, tuple(arguments.input_size), arguments.channels
-    )
-    write_table(arguments.output, kernels)
-    log.info("%s: %d kernels", arguments.output, len(kernels))
+    Raises:
+        UserError: neither or both of ``network`` and ``factory`` are given, the size is not two
+            numbers, or see :func:`list_kernels`.
+    """
+    if (network is None) == (factory is None):
+        raise UserError(
+            f"give either --network (one of {', '.join(registry.NETWORKS)}) or --factory"
+        )
+    if len(input_size) != 2:
+        raise UserError("--input-size: give the height and the width")
+    kernels = list_kernels(network, factory, (input_size[0], input_size[1]), channels)
+    write_table(output, kernels)
+    log.info("%s: %d kernels", output, len(kernels))
 
 
 if __name__ == "__main__":
-    command_line.run(_parser(), _main)
+    command_line.run(write_kernel_table)

@@ -1,6 +1,5 @@
 """Draw experiments 2 and 3, block interiors and shortcuts zeroed, beside the paper's values."""
 
-import argparse
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -204,21 +203,4 @@ def _legend(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--paper", type=Path, required=True)
-    parser.add_argument("--svg", type=Path, required=True)
-    parser.add_argument("--png", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: plot_interventions(
-            given.settings,
-            given.summary,
-            given.across_seeds,
-            given.paper,
-            given.svg,
-            given.png,
-        ),
-    )
+    command_line.run(plot_interventions)

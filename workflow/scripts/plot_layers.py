@@ -1,6 +1,5 @@
 """Draw what is left of the metric when each kernel alone is zeroed (the paper's Figures 1, 2)."""
 
-import argparse
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -196,15 +195,4 @@ def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--svg", type=Path, required=True)
-    parser.add_argument("--png", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: plot_layers(
-            given.settings, given.summary, given.across_seeds, given.svg, given.png
-        ),
-    )
+    command_line.run(plot_layers)

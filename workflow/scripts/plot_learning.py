@@ -1,6 +1,5 @@
 """Draw learning curves: loss and validation metric against the epoch, the test at the end."""
 
-import argparse
 from pathlib import Path
 
 import pyarrow as pa
@@ -132,15 +131,4 @@ def _label(axes: Axes, what: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--history", type=Path, nargs="+", required=True)
-    parser.add_argument("--svg", type=Path, required=True)
-    parser.add_argument("--png", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: plot_learning(
-            given.settings, given.dataset, given.history, given.svg, given.png
-        ),
-    )
+    command_line.run(plot_learning)

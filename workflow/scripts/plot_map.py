@@ -1,6 +1,5 @@
 """Draw the network as a map: units as boxes, kernels in them coloured by the drop."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -305,21 +304,4 @@ def _small(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--kernels", type=Path, required=True)
-    parser.add_argument("--svg", type=Path, required=True)
-    parser.add_argument("--png", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: plot_map(
-            given.settings,
-            given.summary,
-            given.across_seeds,
-            given.kernels,
-            given.svg,
-            given.png,
-        ),
-    )
+    command_line.run(plot_map)

@@ -1,6 +1,5 @@
 """Draw example slices: the truth and what the network says, as trained and with kernels zeroed."""
 
-import argparse
 import textwrap
 from pathlib import Path
 
@@ -211,15 +210,4 @@ def _outline(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--examples", type=Path, required=True)
-    parser.add_argument("--svg", type=Path, required=True)
-    parser.add_argument("--png", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: plot_slices(
-            given.settings, given.dataset, given.examples, given.svg, given.png
-        ),
-    )
+    command_line.run(plot_slices)

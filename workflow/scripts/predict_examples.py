@@ -1,6 +1,5 @@
 """Predict a few slices, chosen by a written rule, once per zeroing target: maps to look at."""
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -41,16 +40,14 @@ SCHEMA = pa.schema(
 )
 
 
-def predict_examples(
-    settings: dict, data: Path, model_path: Path, targets_path: Path, output: Path
-) -> None:
+def predict_examples(settings: dict, data: Path, model: Path, targets: Path, output: Path) -> None:
     """Store image, truth and prediction of each example slice and target.
 
     Args:
         settings: ``network`` (``name``, ``factory``), ``precision``, ``split``, ``subjects``.
         data: folder of the prepared data, of a segmentation.
-        model_path: weights in safetensors.
-        targets_path: spec file of the targets.
+        model: weights in safetensors.
+        targets: spec file of the targets.
         output: file to write (Parquet), slices in their order within targets in theirs.
 
     Raises:
@@ -65,10 +62,10 @@ def predict_examples(
     table = samples.read(data / settings["split"] / "samples.parquet").to_pydict()
     rows = choose(table["subject"], table["slice"], masks, settings["subjects"])
 
-    model, _ = load_trained(settings["network"], description, model_path)
-    targets = read_spec(targets_path, convolutions(model))
+    network, _ = load_trained(settings["network"], description, model)
+    wanted = read_spec(targets, convolutions(network))
     memory_format = fastest_memory_format(device, settings["precision"])
-    model.to(device=device, memory_format=memory_format)
+    network.to(device=device, memory_format=memory_format)
     question = Question(
         task=description.task,
         classes=len(description.classes),
@@ -76,16 +73,16 @@ def predict_examples(
     )
     with devices.out_of_memory_explained(len(rows)):
         replay = Replay(
-            model,
+            network,
             (description.channels, *description.size),
-            {target.name: target.kernels for target in targets},
+            {target.name: target.kernels for target in wanted},
             batch_size=len(rows),
             precision=settings["precision"],
         )
         predicted = _classes(replay, images[rows], question, device)
 
     records = []
-    for target in targets:
+    for target in wanted:
         for place, row in enumerate(rows):
             records.append(
                 {
@@ -100,7 +97,7 @@ def predict_examples(
                     "predicted": predicted[target.name][place].tobytes(),
                 }
             )
-    log.info("%d targets, %d slices", len(targets), len(rows))
+    log.info("%d targets, %d slices", len(wanted), len(rows))
     with replacing(output) as temporary:
         checked_parquet.write(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
 
@@ -120,21 +117,5 @@ def _classes(
     return classes
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
-    parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
-    parser.add_argument("--targets", type=Path, required=True, help="spec of the targets (JSON)")
-    parser.add_argument("--output", type=Path, required=True, help="example slices (Parquet)")
-    return parser
-
-
-def _main(arguments: argparse.Namespace) -> None:
-    predict_examples(
-        arguments.settings, arguments.data, arguments.model, arguments.targets, arguments.output
-    )
-
-
 if __name__ == "__main__":
-    command_line.run(_parser(), _main)
+    command_line.run(predict_examples)

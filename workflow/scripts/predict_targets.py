@@ -1,6 +1,5 @@
 """Predict with a trained network, for all zeroing targets of a job: what each sample gets."""
 
-import argparse
 import logging
 import time
 from dataclasses import asdict
@@ -34,11 +33,11 @@ log = logging.getLogger("nontrivial")
 def predict_targets(
     settings: dict,
     data: Path,
-    model_path: Path,
-    kernels_path: Path,
-    targets_path: Path,
+    model: Path,
+    kernels: Path,
+    targets: Path,
     output: Path,
-    digest_path: Path,
+    digest: Path,
     threads: int | None = None,
     code: str = "",
 ) -> None:
@@ -50,11 +49,11 @@ def predict_targets(
     Args:
         settings: ``network`` (``name``, ``factory``), ``precision``, ``batch_size``, ``split``.
         data: folder of the prepared data.
-        model_path: weights in safetensors, with the kernel table's digest in their metadata.
-        kernels_path: the network's kernel table.
-        targets_path: spec file of the targets.
+        model: weights in safetensors, with the kernel table's digest in their metadata.
+        kernels: the network's kernel table.
+        targets: spec file of the targets.
         output: predictions to write, in the order of the spec (Parquet).
-        digest_path: digest of their content to write (JSON).
+        digest: digest of their content to write (JSON).
         threads: threads of the CPU's operations; None leaves torch's choice.
         code: fingerprint of the code, as the rule knows it.
 
@@ -65,37 +64,37 @@ def predict_targets(
     device = devices.pick()
     description = read_description(data / "dataset.json")
     images, labels = open_checked(data, settings["split"], description)
-    kernels = read_table(kernels_path)
-    targets = read_spec(targets_path, {kernel.path for kernel in kernels})
+    table = read_table(kernels)
+    wanted = read_spec(targets, {kernel.path for kernel in table})
 
-    model, metadata = load_trained(settings["network"], description, model_path)
-    if metadata.get("kernels") != structure_digest(kernels):
+    network, metadata = load_trained(settings["network"], description, model)
+    if metadata.get("kernels") != structure_digest(table):
         raise UserError(
-            f"{model_path}: trained with another kernel table than {kernels_path};"
+            f"{model}: trained with another kernel table than {kernels};"
             " give the table that it was trained with, or train again"
         )
     identity = content_digest(
         {
             "settings": settings,
-            "targets": file_digest(targets_path),
-            "weights": file_digest(model_path),
+            "targets": file_digest(targets),
+            "weights": file_digest(model),
             "data": file_digest(data / "dataset.json"),
-            "kernels": structure_digest(kernels),
+            "kernels": structure_digest(table),
             "code": code,
         }
     )
     found = read_identity(kept(output))
     if found is not None and found[0] == identity:
         recall([output])
-        write_text(digest_path, _voucher(found[1]))
+        write_text(digest, _voucher(found[1]))
         log.info("%s: predicted already from the same weights, data and code; kept", output)
         return
-    check_table(kernels, model, description.channels, description.size, kernels_path)
+    check_table(table, network, description.channels, description.size, kernels)
 
     started = time.perf_counter()
     precision, batch_size = settings["precision"], settings["batch_size"]
     memory_format = fastest_memory_format(device, precision)
-    model.to(device=device, memory_format=memory_format)
+    network.to(device=device, memory_format=memory_format)
     question = Question(
         task=description.task,
         classes=len(description.classes),
@@ -106,9 +105,9 @@ def predict_targets(
     def replayed(precision: str) -> Replay:
         with devices.out_of_memory_explained(batch_size):
             return Replay(
-                model,
+                network,
                 (description.channels, *description.size),
-                {target.name: target.kernels for target in targets},
+                {target.name: target.kernels for target in wanted},
                 batch_size=batch_size,
                 precision=precision,
             )
@@ -128,14 +127,14 @@ def predict_targets(
         "versions": devices.versions(),
         "identity": identity,
     }
-    about = _about(model, replay, targets, description.channels, description.size)
-    digest_path.unlink(missing_ok=True)  # it must not vouch for the next file
+    about = _about(network, replay, wanted, description.channels, description.size)
+    digest.unlink(missing_ok=True)  # it must not vouch for the next file
     with replacing(output) as temporary:
         writer = PredictionsWriter(temporary, description.task, about, provenance)
-        for target in targets:
+        for target in wanted:
             writer.write(target.name, predicted[target.name])
         content = writer.close(report)
-    write_text(digest_path, _voucher(content))
+    write_text(digest, _voucher(content))
     keep([output])
 
 
@@ -180,33 +179,5 @@ def _report(replay: Replay, samples: int, seconds: float, device: torch.device) 
     return report
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
-    parser.add_argument("--model", type=Path, required=True, help="weights (safetensors)")
-    parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
-    parser.add_argument("--targets", type=Path, required=True, help="spec of the targets (JSON)")
-    parser.add_argument("--output", type=Path, required=True, help="predictions (Parquet)")
-    parser.add_argument("--digest", type=Path, required=True, help="their digest (JSON)")
-    parser.add_argument("--threads", type=int, help="threads of the CPU's operations")
-    parser.add_argument("--code", default="", help="fingerprint of the code")
-    return parser
-
-
-def _main(arguments: argparse.Namespace) -> None:
-    predict_targets(
-        arguments.settings,
-        arguments.data,
-        arguments.model,
-        arguments.kernels,
-        arguments.targets,
-        arguments.output,
-        arguments.digest,
-        arguments.threads,
-        arguments.code,
-    )
-
-
 if __name__ == "__main__":
-    command_line.run(_parser(), _main)
+    command_line.run(predict_targets)

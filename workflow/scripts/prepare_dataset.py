@@ -1,6 +1,5 @@
 """Turn a raw data set into the prepared form: memory-mappable arrays and a table of samples."""
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -50,14 +49,4 @@ def prepare_dataset(name: str, settings: dict, data_dir: Path, output: Path) -> 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True, help="the data set's name in the configuration")
-    parser.add_argument(
-        "--settings",
-        type=command_line.settings_argument,
-        required=True,
-        help="its section, as JSON",
-    )
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the raw data")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the prepared data")
-    command_line.run(parser, lambda a: prepare_dataset(a.name, a.settings, a.data_dir, a.output))
+    command_line.run(prepare_dataset)

@@ -1,6 +1,5 @@
 """Write the paper's four tables with our numbers beside them."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -268,23 +267,4 @@ def _cell(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--paper", type=Path, required=True)
-    parser.add_argument("--csv", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--html", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: tabulate_paper(
-            given.settings,
-            given.summary,
-            given.across_seeds,
-            given.paper,
-            given.csv,
-            given.markdown,
-            given.html,
-        ),
-    )
+    command_line.run(tabulate_paper)

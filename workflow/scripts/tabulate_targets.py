@@ -1,6 +1,5 @@
 """Write the table of all targets of one experiment."""
 
-import argparse
 from pathlib import Path
 
 from nontrivial.display.outcomes import (
@@ -175,21 +174,4 @@ def spell_p(p: float | None) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--across-seeds", type=Path, required=True)
-    parser.add_argument("--csv", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--html", type=Path, required=True)
-    command_line.run(
-        parser,
-        lambda given: tabulate_targets(
-            given.settings,
-            given.summary,
-            given.across_seeds,
-            given.csv,
-            given.markdown,
-            given.html,
-        ),
-    )
+    command_line.run(tabulate_targets)

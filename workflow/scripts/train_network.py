@@ -1,6 +1,5 @@
 """Train one network on one prepared data set with one recipe and one seed."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +48,7 @@ def train_network(
     digest: Path,
     history: Path,
     code: str,
-    checkpoint_seconds: float,
+    checkpoint_minutes: float = 10,
 ) -> None:
     """Train, score on val after each epoch and on test once, and write the last weights.
 
@@ -66,7 +65,7 @@ def train_network(
         digest: ``model.json``, written last: it vouches for the other two.
         history: ``training.parquet``.
         code: fingerprint of the code, as the rule knows it.
-        checkpoint_seconds: time between two checkpoints, which stand beside the output until
+        checkpoint_minutes: time between two checkpoints, which stand beside the output until
             the training ends.
 
     Raises:
@@ -96,7 +95,7 @@ def train_network(
     device = devices.pick()
     # The states of chance of one kind of device mean nothing to another.
     checkpoints = Checkpoints(
-        output.parent, {**origin, "kind of device": device.type}, checkpoint_seconds
+        output.parent, {**origin, "kind of device": device.type}, 60 * checkpoint_minutes
     )
     fix_arithmetic(recipe.threads)
     seed_everything(seed)
@@ -301,29 +300,4 @@ def _scorer(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=command_line.settings_argument, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of prepared data")
-    parser.add_argument("--kernels", type=Path, required=True, help="kernel table (TSV)")
-    parser.add_argument("--output", type=Path, required=True, help="model.safetensors")
-    parser.add_argument("--digest", type=Path, required=True, help="model.json")
-    parser.add_argument("--history", type=Path, required=True, help="training.parquet")
-    parser.add_argument("--code", required=True, help="fingerprint of the code")
-    parser.add_argument(
-        "--checkpoint-minutes", type=float, default=10, help="time between checkpoints"
-    )
-    command_line.run(
-        parser,
-        lambda given: train_network(
-            given.settings,
-            given.seed,
-            given.data,
-            given.kernels,
-            given.output,
-            given.digest,
-            given.history,
-            given.code,
-            60 * given.checkpoint_minutes,
-        ),
-    )
+    command_line.run(train_network)

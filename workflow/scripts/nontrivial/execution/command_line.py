@@ -1,9 +1,11 @@
-"""What every command-line program of the workflow shares: arguments, log, exit status."""
+"""Run a workflow program: command line from a function's signature, log file, exit status."""
 
 import argparse
+import inspect
 import json
 import logging
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +14,11 @@ from nontrivial.errors import Interrupted, UserError
 log = logging.getLogger("nontrivial")
 
 
-def settings_argument(text: str) -> dict:
-    """Read a rule's settings, one JSON object, from the command line.
+def json_object(text: str) -> dict:
+    """Parse a rule's settings: one JSON object.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no JSON object.
+        argparse.ArgumentTypeError: the text is not a JSON object.
     """
     try:
         value = json.loads(text)
@@ -27,34 +29,59 @@ def settings_argument(text: str) -> dict:
     return value
 
 
+def parser(function: Callable[..., object]) -> argparse.ArgumentParser:
+    """Build the command line of a function: one option per parameter, of the same name.
+
+    ``checkpoint_minutes: float = 10`` becomes ``--checkpoint-minutes``, optional. A ``dict`` is
+    read as a JSON object, a ``list`` takes one or more values. The help text is the function's
+    docstring.
+    """
+    built = argparse.ArgumentParser(
+        description=inspect.getdoc(function), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        required = parameter.default is inspect.Parameter.empty
+        options: dict = {"required": True} if required else {"default": parameter.default}
+        kind = hints[name]
+        if typing.get_origin(kind) is list:
+            options["nargs"] = "+"
+            (kind,) = typing.get_args(kind)
+        elif type(None) in typing.get_args(kind):  # T | None
+            kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        kind = json_object if kind is dict else kind
+        built.add_argument(f"--{name.replace('_', '-')}", type=kind, **options)
+    built.add_argument("--log", type=Path, help="also write messages to this file")
+    return built
+
+
 class _LogFile(logging.FileHandler):
-    """A log that goes without a line that the disk has no room for: standard error has it."""
+    """A log file that loses lines when the disk is full; standard error still shows them."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Do nothing."""
 
 
-def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
-    """Parse the command line, run the function, and end the process.
+def run(function: Callable[..., object]) -> None:
+    """Call a function with the options of the command line, then exit.
 
-    Adds ``--log``: messages go to standard error and, as plain lines, to that file. A
-    :class:`UserError` and the errors of a full or read-only disk become one line and exit
-    status 1; one that was asked to end by a signal has the exit status of that signal;
-    anything else is a defect and keeps its traceback, in the log too.
+    Messages go to standard error and to the file named by ``--log``. The exit status is 0 on
+    success; 1 for a :class:`UserError` or a full or read-only disk, reported in one line;
+    128 + n after signal n; and 2, with a traceback, for a defect of the program.
     """
-    parser.add_argument("--log", type=Path, help="also write messages to this file")
-    arguments = parser.parse_args()
+    arguments = vars(parser(function).parse_args())
+    log_file = arguments.pop("log")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if arguments.log:
+    if log_file:
         try:
-            arguments.log.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(_LogFile(arguments.log, mode="w", encoding="utf-8"))
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(log_file, mode="w", encoding="utf-8"))
         except OSError as error:
             print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
-        function(arguments)
+        function(**arguments)
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
@@ -71,7 +98,7 @@ def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace]
 
 
 def explain(error: OSError) -> str:
-    """Return in one line what is wrong with a file, which, and where to look."""
+    """Describe an operating-system error in one line: the reason, the file and what to check."""
     where = f": {error.filename}" if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{reason}{where} (check the path, its permissions and the free space)"
