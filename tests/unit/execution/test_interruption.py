@@ -50,13 +50,12 @@ def test_handlers_come_back_after_an_error():
 
 def test_a_stopped_program_has_the_status_of_the_signal(tmp_path):
     text = (
-        "import argparse\n"
         "from nontrivial.execution import command_line\n"
         "from nontrivial.errors import Interrupted\n"
-        "def stop(given):\n    raise Interrupted(15)\n"
-        "program.run(argparse.ArgumentParser(), stop)\n"
+        "def stop():\n    raise Interrupted(15)\n"
+        "command_line.run(stop)\n"
     )
-    scripts = os.path.join(os.path.dirname(__file__), "..", "..", "workflow", "scripts")
+    scripts = os.path.join(os.path.dirname(__file__), *[".."] * 3, "workflow", "scripts")
     done = subprocess.run(
         [sys.executable, "-c", text],
         capture_output=True,
