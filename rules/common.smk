@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 # Relative, so that a moved folder makes nothing stale.
 ROOT = Path(os.path.relpath(workflow.basedir))
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
+from nontrivial.execution import snakemake_hooks
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.errors import UserError
@@ -94,22 +94,8 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
-# Which executor runs the jobs is not known yet: those of a cluster are given a number of jobs, one
-# machine a number of cores, and what only looks at the results neither.
-ON_CLUSTER = bool(workflow.resource_settings.nodes)
-STARTS_JOBS = (
-    workflow.is_main_process
-    and not workflow.output_settings.dryrun
-    and bool(workflow.resource_settings.cores or ON_CLUSTER)
-)
-
-# Without a limit Snakemake would start every training at once. A cluster's limit is its own.
-if STARTS_JOBS and not ON_CLUSTER and "gpu" not in workflow.global_resources:
-    logger.info("No --resources gpu=N was given: one job at a time has a GPU, as with gpu=1.")
-    workflow.register_resource("gpu", 1)
-
 # Jobs on several GPUs of one machine share its cores.
-GPUS = int(workflow.global_resources["gpu"].value or 1) if "gpu" in workflow.global_resources else 1
+GPUS = snakemake_hooks.limit_gpus(workflow)
 
 
 localrules:

@@ -15,7 +15,7 @@ HOLD = """
 import subprocess, sys, time
 from pathlib import Path
 from nontrivial.execution import results_lock
-results_lock.take(Path(sys.argv[1]))
+results_lock.acquire(Path(sys.argv[1]))
 job = subprocess.Popen(["sleep", "60"], start_new_session=True)
 print(job.pid, flush=True)
 time.sleep(60)
@@ -38,8 +38,8 @@ def test_second_run_is_told_who_has_the_folder(tmp_path):
     process, job = holder(tmp_path / "results")
     try:
         with pytest.raises(UserError, match=rf"{tmp_path}.*process {process.pid} on .*since"):
-            results_lock.take(tmp_path / "results")
-        assert results_lock.take(tmp_path / "others")
+            results_lock.acquire(tmp_path / "results")
+        assert results_lock.acquire(tmp_path / "others")
     finally:
         process.kill()
         process.wait()
@@ -52,7 +52,7 @@ def test_killed_run_leaves_no_lock_though_its_job_goes_on(tmp_path):
     process.wait()
     try:
         os.kill(job, 0)
-        assert results_lock.take(tmp_path)
+        assert results_lock.acquire(tmp_path)
     finally:
         os.kill(job, signal.SIGKILL)
 
@@ -60,13 +60,13 @@ def test_killed_run_leaves_no_lock_though_its_job_goes_on(tmp_path):
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "results").write_text("a file")
     with pytest.raises(UserError, match=r"results_dir: .*results cannot be written"):
-        results_lock.take(tmp_path / "results")
+        results_lock.acquire(tmp_path / "results")
 
 
 @pytest.mark.parametrize("folder", [".", "..", "/", "sub/.."])
 def test_folder_that_holds_more_than_results(folder):
-    with pytest.raises(UserError, match=r"results_dir: .* holds the working folder"):
-        results_lock.take(Path(folder))
+    with pytest.raises(UserError, match=r"results_dir: .* contains the working folder"):
+        results_lock.acquire(Path(folder))
 
 
 def test_file_system_without_locks(tmp_path, monkeypatch):
@@ -74,4 +74,4 @@ def test_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(results_lock.fcntl, "flock", no_locks)
-    assert not results_lock.take(tmp_path)
+    assert not results_lock.acquire(tmp_path)

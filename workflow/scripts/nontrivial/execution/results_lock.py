@@ -1,7 +1,7 @@
-"""One workflow at a time in a results folder.
+"""One run at a time in a results folder.
 
-Snakemake's own lock outlives a Snakemake that was killed, and knows only the runs of one working
-folder. This one belongs to the results, and the kernel takes it away whatever way a run ends.
+Snakemake's own lock outlives a Snakemake that was killed, and covers only the runs of one working
+folder. This one belongs to the results, and the kernel releases it however a run ends.
 """
 
 import contextlib
@@ -14,45 +14,45 @@ from pathlib import Path
 
 from nontrivial.errors import UserError
 
-NAME = ".lock"  # a folder that holds one has runs of its own, wherever it lies
+NAME = ".lock"  # a folder that holds one is a results folder of its own
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def take(results: Path) -> bool:
-    """Lock a results folder until this process ends.
+def acquire(results: Path) -> bool:
+    """Lock a results folder until this process exits.
 
     Args:
         results: the folder, made where it is missing.
 
     Returns:
-        Whether the file system has locks; without them nothing keeps a second run out.
+        Whether the file system supports locks; without them nothing prevents a second run.
 
     Raises:
         UserError: another run has the lock, the folder cannot be written, or it holds more than
             results.
     """
-    path = results / NAME
     if Path.cwd().is_relative_to(results.resolve()):
         raise UserError(
-            f"results_dir: {results} holds the working folder; name a folder for results alone"
+            f"results_dir: {results} contains the working folder. Name a folder for results alone"
         )
     try:
         results.mkdir(parents=True, exist_ok=True)
-        # Python's descriptors are closed in jobs, so that a job left behind holds no lock.
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Python does not pass its file descriptors on, so a job that outlives this process holds
+        # no lock.
+        file = os.open(results / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise UserError(
-            f"results_dir: {results} cannot be written: {error.strerror} (check the path, its"
-            " permissions and whether its file system is mounted read-only)"
+            f"results_dir: {results} cannot be written: {error.strerror}. Check the path, its"
+            " permissions and whether its file system is mounted read-only"
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.read(file, 1000).decode(errors="replace").strip()
+        owner = os.read(file, 1000).decode(errors="replace").strip()
         os.close(file)
         raise UserError(
-            f"results_dir: another run works in {results} ({holder or 'unknown'}): wait until it"
-            " ends, stop it, or give this run another results_dir"
+            f"results_dir: another run uses {results} ({owner or 'unknown'}). Wait until it"
+            " finishes, stop it, or give this run another results_dir"
         ) from error
     except OSError as error:
         os.close(file)
@@ -60,7 +60,7 @@ def take(results: Path) -> bool:
             return False
         raise
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    with contextlib.suppress(OSError):  # on a full disk the others are not told who has it
+    with contextlib.suppress(OSError):  # on a full disk the owner stays unknown to other runs
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {now}\n".encode())
     return True

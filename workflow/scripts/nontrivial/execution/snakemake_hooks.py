@@ -1,0 +1,215 @@
+"""Everything in which the workflow touches Snakemake beyond rules.
+
+Most of it has no official interface, so this module holds for the releases that ``pyproject.toml``
+allows (>=9.27,<9.28). ``tests/unit/execution/test_snakemake_hooks.py`` checks each assumption
+against the installed release: try a new one with that test first.
+"""
+
+import argparse
+import functools
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import psutil
+from snakemake import cli
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
+from nontrivial.errors import UserError
+from nontrivial.execution import results_lock
+from nontrivial.execution.atomic import remove_abandoned
+from nontrivial.execution.command_line import explain
+from nontrivial.execution.interruption import SIGNALS
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+
+# Options that make Snakemake read the Snakefile and then do something else than run jobs.
+OTHER_COMMANDS = (
+    "archive",
+    "cleanup_metadata",
+    "cleanup_shadow",
+    "conda_cleanup_envs",
+    "conda_create_envs_only",
+    "container_cleanup_images",
+    "containerize",
+    "d3dag",
+    "dag",
+    "delete_all_output",
+    "delete_temp_output",
+    "detailed_summary",
+    "filegraph",
+    "generate_unit_tests",
+    "lint",
+    "list_changes",
+    "list_conda_envs",
+    "list_input_changes",
+    "list_params_changes",
+    "list_rules",
+    "list_target_rules",
+    "list_untracked",
+    "print_compilation",
+    "rulegraph",
+    "summary",
+    "unlock",
+)
+
+
+# What this command does
+#
+# Snakefiles are read before Snakemake decides what to do, and nothing that they see tells a run from
+# `--lint` or `--summary --cores 2`: only the arguments of the command line do.
+
+
+def _arguments() -> argparse.Namespace | None:
+    """Return the arguments of the command line, or None under Snakemake's Python interface."""
+    frame: FrameType | None = sys._getframe()
+    while frame and frame.f_code is not cli.args_to_api.__code__:
+        frame = frame.f_back
+    return frame.f_locals["args"] if frame else None
+
+
+def adds_files(workflow: "Workflow") -> bool:
+    """Return whether reading the Snakefile may add files that are named by their content.
+
+    True for runs and dry runs, which need these files. False for commands that only look, such as
+    ``--lint`` or ``--summary``, and for the Snakemakes inside of cluster jobs, which only read.
+    """
+    arguments = _arguments()
+    if not workflow.is_main_process:
+        return False
+    if arguments is None:
+        return True
+    is_report = bool(arguments.reporter) and not arguments.report_after_run
+    return not is_report and not any(getattr(arguments, name) for name in OTHER_COMMANDS)
+
+
+def starts_jobs(workflow: "Workflow") -> bool:
+    """Return whether this command will start jobs (without ``--cores`` or ``--jobs`` it fails)."""
+    return (
+        adds_files(workflow)
+        and not workflow.output_settings.dryrun
+        and bool(workflow.resource_settings.cores or workflow.resource_settings.nodes)
+    )
+
+
+def runs_on_cluster(workflow: "Workflow") -> bool:
+    """Return whether the jobs go to a cluster or a cloud."""
+    arguments = _arguments()
+    if arguments is None:  # only those need a number of jobs
+        return bool(workflow.resource_settings.nodes)
+    plugin = ExecutorPluginRegistry().get_plugin(arguments.executor)
+    return not plugin.common_settings.local_exec
+
+
+def limit_gpus(workflow: "Workflow") -> int:
+    """Return how many jobs have a GPU at a time; set the limit to 1 where there is none.
+
+    Without ``--resources gpu=N`` Snakemake would start every training at once. On a cluster the
+    profile and the queue set the limit.
+    """
+    if "gpu" in workflow.global_resources:
+        return int(workflow.global_resources["gpu"].value or 1)
+    if starts_jobs(workflow) and not runs_on_cluster(workflow):
+        logger.info("No --resources gpu=N was given: one job at a time has a GPU, as with gpu=1.")
+        workflow.register_resource("gpu", 1)
+    return 1
+
+
+# Before the jobs are planned
+
+
+def collect_garbage_rarely() -> None:
+    """Make Python look for garbage less often.
+
+    The graph of jobs is millions of objects that stay. With Python's thresholds, looking through
+    them takes a quarter of Snakemake's time.
+    """
+    gc.set_threshold(1_000_000, 50, 100)
+
+
+def lock_results(workflow: "Workflow", results: Path) -> None:
+    """Lock the results folder if this command starts jobs, before Snakemake looks at the results.
+
+    Otherwise jobs could be planned from results that another run is about to replace. A folder
+    that cannot be written is refused only when jobs start: finished results may be read-only.
+
+    Raises:
+        WorkflowError: another run uses the folder, or it is no folder for results alone.
+    """
+    if starts_jobs(workflow) and (not results.exists() or os.access(results, os.W_OK)):
+        _lock(results)
+
+
+@functools.cache  # the process keeps the lock, and may import the workflow as several modules
+def _lock(results: Path) -> None:
+    try:
+        if not results_lock.acquire(results):
+            logger.warning(
+                f"The file system of {results} does not support locks. Start no second run with"
+                " this results_dir before this one has finished."
+            )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# When the first jobs are about to start (`onstart`, so not in a workflow used as a module)
+
+
+def start_run(workflow: "Workflow", results: Path) -> None:
+    """Lock and clean the results folder, and prepare Snakemake's scheduler and signal handlers.
+
+    Raises:
+        WorkflowError: the results folder cannot be used or written.
+    """
+    _lock(results)
+    schedule_once_per_job(workflow)
+    pass_signals_to_trainings()
+    try:
+        # An interrupted training may still be writing its checkpoint.
+        remove_abandoned(results, spared="checkpoint", elsewhere=results_lock.NAME)
+    except OSError as error:
+        raise WorkflowError(explain(error)) from None
+
+
+def schedule_once_per_job(workflow: "Workflow") -> None:
+    """Remove Snakemake's limit of jobs per second where jobs are processes of this host.
+
+    With the limit, every scheduling round starts a timer for another round a second later, which
+    does the same: rounds multiply with each job that finishes, and thousands of jobs stall.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
+def pass_signals_to_trainings() -> None:
+    """Pass SIGTERM, SIGINT and SIGHUP on to trainings, which write a checkpoint and exit.
+
+    At SIGTERM Snakemake itself waits for running jobs, which can take a day for a training; a
+    closed terminal kills it.
+    """
+    before: dict[int, Callable] = {
+        signal.SIGTERM: signal.getsignal(signal.SIGTERM),  # start no new jobs
+        signal.SIGINT: signal.getsignal(signal.SIGINT),  # cancel the jobs
+    }
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                # In a shell that has not become the training yet, it is part of an argument.
+                if any("/train_network.py" in word for word in process.cmdline()):
+                    process.send_signal(number)
+            except psutil.Error:  # it has just exited
+                continue
+        before.get(number, before[signal.SIGTERM])(number, frame)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, for example
+            signal.signal(number, stop)
