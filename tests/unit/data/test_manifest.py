@@ -90,6 +90,14 @@ def test_a_cache_that_cannot_be_written_is_ignored(data, tmp_path):
     assert source_identity(NIFTI, data, blocker / "cache.json")
 
 
+def test_a_cache_that_may_not_be_changed_is_read(data, cache, monkeypatch):
+    before = source_identity(NIFTI, data, cache, save=False)
+    assert not cache.exists()
+    assert source_identity(NIFTI, data, cache) == before
+    monkeypatch.setattr("nontrivial.data.manifest.file_digest", lambda *_: pytest.fail("read"))
+    assert source_identity(NIFTI, data, cache, save=False) == before
+
+
 def test_embedded_missing_and_downloadable(tmp_path, cache):
     assert source_identity({"source": "digits"}, tmp_path, cache) == "embedded digits"
     assert source_files({"source": "mni152"}, tmp_path) == []

@@ -36,12 +36,13 @@ def source_files(settings: dict, data_dir: Path) -> list[Path]:
         raise UserError(_unreadable(error, data_dir)) from error
 
 
-def source_identity(settings: dict, data_dir: Path, cache: Path) -> str:
+def source_identity(settings: dict, data_dir: Path, cache: Path, save: bool = True) -> str:
     """Return a text that changes exactly when the content of the raw data changes.
 
     A digest of relative paths and contents; the same before and after the download of a published
     archive; a constant for embedded data; ``missing`` if nothing is there and nothing can be
-    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written.
+    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written; ``save``
+    says whether new digests may be added to it.
 
     Raises:
         UserError: a file or folder may not be read.
@@ -62,7 +63,8 @@ def source_identity(settings: dict, data_dir: Path, cache: Path) -> str:
     except OSError as error:
         raise UserError(_unreadable(error, data_dir)) from error
     finally:
-        hashes.save()
+        if save:
+            hashes.save()
 
 
 def _candidates(settings: dict, data_dir: Path) -> list[Path]:

@@ -139,13 +139,19 @@ def lock_results(workflow: "Workflow", results: Path) -> None:
     """Lock the results folder if this command starts jobs, before Snakemake looks at the results.
 
     Otherwise jobs could be planned from results that another run is about to replace. A folder
-    that cannot be written is refused only when jobs start: finished results may be read-only.
+    that cannot be written is only warned of, because finished results may be read-only.
 
     Raises:
         WorkflowError: another run uses the folder, or it is no folder for results alone.
     """
-    if starts_jobs(workflow) and (not results.exists() or os.access(results, os.W_OK)):
+    if not starts_jobs(workflow):
+        return
+    try:
         _lock(results)
+    except WorkflowError as error:
+        if os.access(results, os.W_OK) or not results.exists():
+            raise
+        logger.warning(str(error))
 
 
 @functools.cache  # the process keeps the lock, and may import the workflow as several modules

@@ -1,0 +1,176 @@
+"""What the workflow assumes of Snakemake beyond its documented interface.
+
+A failure here means that Snakemake has changed: adapt execution/snakemake_hooks.py, then the
+releases that pyproject.toml allows.
+"""
+
+import ast
+import fcntl
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from snakemake import cli
+from snakemake.scheduling import job_scheduler
+
+from nontrivial.execution.snakemake_hooks import OTHER_COMMANDS
+
+ROOT = Path(__file__).parents[3]
+SNAKEFILE = '''
+import gc, json, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, {scripts!r})
+from nontrivial.execution import snakemake_hooks as hooks
+
+hooks.collect_garbage_rarely()
+hooks.lock_results(workflow, Path("results"))
+
+
+def note(**found):
+    with open("seen.jsonl", "a") as file:
+        print(json.dumps(found), file=file)
+
+
+note(
+    adds_files=hooks.adds_files(workflow),
+    starts_jobs=hooks.starts_jobs(workflow),
+    gpus=hooks.limit_gpus(workflow),
+    limit=workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else None,
+    threshold=gc.get_threshold()[0],
+)
+
+
+rule one:
+    output:
+        "results/one.txt",
+    resources:
+        gpu=1,
+    shell:
+        "touch {{output}}"
+
+
+onstart:
+    before = dict(
+        limiter=type(workflow.scheduler.job_rate_limiter).__name__,
+        terminate=signal.getsignal(signal.SIGTERM) == workflow.scheduler.exit_gracefully,
+        interrupt=signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+    )
+    hooks.start_run(workflow, Path("results"))
+    handlers = {{signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}}
+    note(
+        **before,
+        gpu=workflow.scheduler.resources["gpu"],
+        limiter_after=workflow.scheduler.job_rate_limiter,
+        handlers=[handler.__module__ for handler in handlers],
+    )
+'''
+
+
+@pytest.fixture
+def snakemake(tmp_path):
+    """A function that runs Snakemake on a small workflow; returns what it printed and saw."""
+    scripts = str(ROOT / "workflow" / "scripts")
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(scripts=scripts))
+    seen = tmp_path / "seen.jsonl"
+
+    def run(*arguments):
+        seen.unlink(missing_ok=True)
+        line = [sys.executable, "-m", "snakemake", *arguments]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+        found = [json.loads(text) for text in seen.read_text().splitlines()]
+        return done.stdout + done.stderr, *found
+
+    run.folder = tmp_path
+    return run
+
+
+def test_release():
+    assert version("snakemake").startswith("9.27.")
+    assert '"snakemake>=9.27,<9.28"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_commands_that_are_no_run_are_those_of_the_command_line():
+    """In `args_to_api`, whatever is asked for before `execute_workflow` replaces it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cli.args_to_api)))
+    asked = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.If):
+            continue
+        reaches_run = any("execute_workflow" in ast.unparse(part) for part in node.orelse)
+        if reaches_run:
+            asked |= {
+                part.attr
+                for part in ast.walk(node.test)
+                if isinstance(part, ast.Attribute) and ast.unparse(part.value) == "args"
+            }
+    assert asked - {"deploy_sources", "report_after_run"} == set(OTHER_COMMANDS)
+    _, defaults = cli.parse_args([])
+    assert not any(getattr(defaults, name) for name in (*OTHER_COMMANDS, "reporter", "report"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--lint"],
+        ["--list-rules"],
+        ["--summary", "--cores", "2"],
+        ["--cores", "2", "--mode", "remote", "--no-hooks"],
+    ],
+    ids=" ".join,
+)
+def test_neither_looks_nor_cluster_jobs_start_jobs_or_add_files(snakemake, arguments):
+    text, found, *started = snakemake(*arguments)
+    assert (found["adds_files"], found["starts_jobs"], found["limit"]) == (False, False, None)
+    assert "GPU" not in text
+    assert not (snakemake.folder / "results/.lock").exists()
+    assert not started
+
+
+@pytest.mark.parametrize("arguments", [["-n"], ["-n", "--cores", "2"], []], ids=" ".join)
+def test_commands_that_may_add_files_and_start_nothing(snakemake, arguments):
+    _, found, *started = snakemake(*arguments)
+    assert (found["adds_files"], found["starts_jobs"], found["limit"]) == (True, False, None)
+    assert not (snakemake.folder / "results").exists()
+    assert not started
+
+
+def test_a_run_has_one_gpu_no_limit_of_jobs_per_second_and_our_signal_handlers(snakemake):
+    text, found, started = snakemake("--cores", "2", "--jobs", "2")
+    assert (found["adds_files"], found["starts_jobs"]) == (True, True)
+    assert (found["gpus"], found["limit"], found["threshold"]) == (1, 1, 1_000_000)
+    assert "No --resources gpu=N was given" in text
+    assert started == {
+        "limiter": job_scheduler.JobRateLimiter.__name__,
+        "terminate": True,
+        "interrupt": True,
+        "gpu": 1,
+        "limiter_after": None,
+        "handlers": ["nontrivial.execution.snakemake_hooks"],
+    }
+    assert (snakemake.folder / "results/one.txt").exists()
+
+
+def test_the_users_number_of_gpus(snakemake):
+    text, found, started = snakemake("--cores", "2", "--resources", "gpu=3")
+    assert (found["gpus"], found["limit"], started["gpu"]) == (3, 3, 3)
+    assert "GPU" not in text
+
+
+def test_a_locked_folder_is_refused_before_jobs_are_planned(snakemake):
+    (snakemake.folder / "results").mkdir()
+    with (snakemake.folder / "results/.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = [sys.executable, "-m", "snakemake", "--cores", "1"]
+        done = subprocess.run(line, cwd=snakemake.folder, capture_output=True, text=True, check=False)
+        snakemake("-n")
+    assert done.returncode == 1
+    assert "another run uses results" in done.stderr
+    assert "Building DAG" not in done.stderr
+    assert "Traceback" not in done.stderr
+
