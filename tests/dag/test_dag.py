@@ -93,7 +93,7 @@ def test_a_mistake_is_one_line_without_a_traceback(workflow):
     done = workflow.snakemake("-n")
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    assert "configuration: margin: YAML reads 1e-1 as text, not as a number; write 0.1" in said
+    assert "configuration: margin: YAML reads 1e-1 as text, not as a number. Write 0.1" in said
     assert "Traceback" not in said
 
 

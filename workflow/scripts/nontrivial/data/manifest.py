@@ -41,8 +41,8 @@ def source_identity(settings: dict, data_dir: Path, cache: Path, save: bool = Tr
 
     A digest of relative paths and contents; the same before and after the download of a published
     archive; a constant for embedded data; ``missing`` if nothing is there and nothing can be
-    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written; ``save``
-    says whether new digests may be added to it.
+    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written. New
+    digests are added to it unless ``save`` is false.
 
     Raises:
         UserError: a file or folder may not be read.

@@ -64,8 +64,8 @@ OTHER_COMMANDS = (
 
 # What this command does
 #
-# Snakefiles are read before Snakemake decides what to do, and nothing that they see tells a run from
-# `--lint` or `--summary --cores 2`: only the arguments of the command line do.
+# Snakemake reads the Snakefile before it decides what to do. Nothing that a Snakefile sees tells a
+# run from `--lint` or `--summary --cores 2`; only the arguments of the command line do.
 
 
 def _arguments() -> argparse.Namespace | None:

@@ -1,19 +1,17 @@
-"""Read the configuration against its schema: defaults, clear errors, cross-checks.
+"""Check a configuration against its schema, fill in defaults, and check keys against each other.
 
-The schema (``config/schema.yaml``) is the one description of every key. Nothing here knows a
-key's type or default; only the rules that tie keys to each other stand in this module.
+The schema (``config/schema.yaml``) describes every key, its type and its default. This module adds
+the checks that involve more than one key.
 """
 
 import difflib
 import math
-import re
-from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError, validators
+from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
 from nontrivial.errors import UserError
 from nontrivial.networks.registry import NETWORKS
@@ -29,10 +27,6 @@ DATASET_TASKS = {
 RESERVED_EXPERIMENTS = {"data", "networks", "figures", "tables", "specs", "logs"}
 OUTPUT_STRIDE = 8  # of the built-in segmentation networks
 FRACTION_TOLERANCE = 1e-9  # 0.7 + 0.1 + 0.2 is not 1 in binary
-MOST_VALUES = 500_000  # of a whole configuration: anchors can make billions of a few lines
-DEEPEST = 20  # levels; the schema has six
-LARGEST_INTEGER = 1 << 53  # what floats, and so JSON, hold exactly
-MOST_PROBLEMS, LONGEST_PROBLEM = 20, 500  # lines and characters that a person reads
 
 
 def read_schema(path: Path) -> dict:
@@ -46,7 +40,6 @@ def complete(config: dict, schema: dict) -> dict:
     Raises:
         UserError: with one line per problem: the key, what is wrong, what is allowed.
     """
-    _refuse(_unreadable(config))
     config = _text_keys(config)
     _refuse(_explain(error) for error in _errors(config, schema))
     filled = _filled(config, schema, schema)
@@ -72,66 +65,13 @@ def network_task(config: dict, network: str) -> str | None:
     return NETWORKS[network].task if network in NETWORKS else None
 
 
-def _refuse(problems: Iterator[str]) -> None:
-    first = [_one_line(problem) for problem in islice(problems, MOST_PROBLEMS)]
-    if first:
-        raise UserError("configuration: " + "\nconfiguration: ".join(first))
+def _refuse(problems: Iterable[str]) -> None:
+    lines = [f"configuration: {problem}" for problem in problems]
+    if lines:
+        raise UserError("\n".join(lines))
 
 
-def _one_line(problem: str) -> str:
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
-    return text if len(text) <= LONGEST_PROBLEM else f"{text[:LONGEST_PROBLEM]}..."
-
-
-def _unreadable(config: object) -> Iterator[str]:
-    """Yield what no configuration may hold anywhere, whatever the schema says of the place.
-
-    Stops at the first sign of an endless one.
-    """
-    pending: list[tuple[tuple, int, object]] = [((), 0, config)]  # place, its depth, value
-    seen = 0
-    while pending:
-        place, depth, value = pending.pop()
-        seen += 1
-        if depth > DEEPEST or seen + len(pending) > MOST_VALUES:
-            limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST_VALUES:,} values"
-            yield f"{_key(place)}: more than {limit}; does an anchor (&) stand for very much?"
-            return
-        if isinstance(value, dict):
-            spelled = Counter(map(str, value))
-            for name in (name for name, count in spelled.items() if count > 1):
-                yield f"{_key(place)}: key {name} stands there twice, as text and as something else"
-            pending += [((place, name), depth + 1, item) for name, item in value.items()]
-            pending += [(place, depth + 1, name) for name in spelled]
-        elif isinstance(value, list):
-            pending += [((place, i), depth + 1, item) for i, item in enumerate(value)]
-        elif problem := _unreadable_scalar(value):
-            yield f"{_key(place)}: {problem}"
-
-
-def _unreadable_scalar(value: object) -> str | None:
-    if isinstance(value, str):
-        is_clean = all(" " <= c != "\x7f" and not "\ud800" <= c <= "\udfff" for c in value)
-        return None if is_clean else f"{value!r} holds a control character"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{value} is not a finite number"
-    if isinstance(value, int):
-        fits = abs(value) <= LARGEST_INTEGER
-        return None if fits else f"a whole number beyond {LARGEST_INTEGER:,} is too large"
-    if value is None:
-        return None
-    return f"YAML reads {value!r} as {type(value).__name__}; write it in quotes if it is text"
-
-
-def _key(place: tuple) -> str:
-    names = []
-    while place:
-        place, name = place
-        names.append(str(name))
-    return ".".join(reversed(names)) or "(top level)"
-
-
-def _text_keys(value: object) -> object:
+def _text_keys(value: Any) -> Any:
     # YAML reads the keys of {0: 0, 1: 2} as numbers; JSON has text keys only.
     if isinstance(value, dict):
         return {str(key): _text_keys(item) for key, item in value.items()}
@@ -140,49 +80,36 @@ def _text_keys(value: object) -> object:
     return value
 
 
-def _errors(config: dict, schema: dict) -> Iterator[ValidationError]:
-    errors = islice(_Validator(schema).iter_errors(config), MOST_PROBLEMS)
-    return iter(sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]))
-
-
-def _whole_pattern(
-    validator: Draft202012Validator, pattern: str, text: object, schema: dict
-) -> Iterator[ValidationError]:
-    # Python's $ also matches before a final line break, JSON Schema's does not.
-    if isinstance(text, str) and not re.fullmatch(pattern, text):
-        yield ValidationError(f"{text!r} does not match {pattern!r}")
-
-
-def _unique(
-    validator: Draft202012Validator, wanted: bool, items: object, schema: dict
-) -> Iterator[ValidationError]:
-    # The library compares each with each where they cannot be sorted. What cannot be in a set
-    # here is of a wrong type, which another rule says.
-    if wanted and isinstance(items, list):
-        plain = [(type(i) is bool, i) for i in items if not isinstance(i, (list, dict))]
-        if len(set(plain)) < len(plain):
-            yield ValidationError(f"{items!r} has non-unique elements")
+def _is_finite_number(checker: TypeChecker, value: object) -> bool:
+    # YAML reads .nan and .inf, which pass minimum and maximum and cannot be written as JSON.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 _Validator = validators.extend(
-    Draft202012Validator, {"pattern": _whole_pattern, "uniqueItems": _unique}
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number),
 )
 
 
-def _explain(error) -> str:
+def _errors(config: dict, schema: dict) -> list[ValidationError]:
+    def key(error: ValidationError) -> list[str]:
+        return [str(part) for part in error.absolute_path]
+
+    return sorted(_Validator(schema).iter_errors(config), key=key)
+
+
+def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
     if error.validator == "type" and isinstance(error.instance, str) and _is_number(error.instance):
         return (
-            f"{key}: YAML reads {error.instance} as text, not as a number;"
-            f" write {float(error.instance)!r} (YAML wants a decimal point: 1.0e-1)"
+            f"{key}: YAML reads {error.instance} as text, not as a number. Write"
+            f" {float(error.instance)!r} (YAML requires a decimal point: 1.0e-1)"
         )
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+    if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = [name for name in error.instance if name not in known]
-        return "; ".join(
-            f"{key}: unknown key '{name}'{_hint(str(name), known)}"
-            for name in unknown[:MOST_PROBLEMS]
-        )
+        return "; ".join(f"{key}: unknown key '{name}'{_hint(name, known)}" for name in unknown)
     if error.validator == "required":
         name = error.message.split("'")[1]  # one error for each missing key
         return f"{key}: key '{name}' is missing"
@@ -192,7 +119,7 @@ def _explain(error) -> str:
         )
         return f"{key}: {error.instance!r} is not one of {allowed}"
     if error.validator == "pattern":
-        return f"{key}: {error.instance!r} is not allowed; it has to match {error.validator_value}"
+        return f"{key}: {error.instance!r} is not allowed. It must match {error.validator_value}"
     return f"{key}: {error.message}"
 
 
@@ -208,7 +135,7 @@ def _hint(name: str, known: list[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
 
 
-def _filled(value: object, schema: dict, root: dict) -> object:
+def _filled(value: Any, schema: dict, root: dict) -> Any:
     schema = resolve(schema, root)
     if isinstance(value, dict):
         for branch in schema.get("allOf", []):
@@ -240,10 +167,10 @@ def _cross_check(config: dict) -> Iterator[str]:
         fractions = dataset.get("fractions")
         if fractions and abs(sum(fractions.values()) - 1) > FRACTION_TOLERANCE:
             total = sum(fractions.values())
-            yield f"datasets.{name}.fractions: they add up to {total:g}, not to 1"
+            yield f"datasets.{name}.fractions: they add up to {total:g}. They must add up to 1"
     for name in config["networks"]:
         if name in NETWORKS:
-            yield f"networks.{name}: that is a built-in network; choose another name"
+            yield f"networks.{name}: a built-in network has this name. Choose another"
     for name, training in config["trainings"].items():
         yield from _check_training(name, training, config)
     for name, experiment in config["experiments"].items():
@@ -263,22 +190,22 @@ def _check_training(name: str, training: dict, config: dict) -> Iterator[str]:
     strided = network in NETWORKS and task == "segmentation"
     if strided and size and any(side % OUTPUT_STRIDE for side in size):
         yield (
-            f"datasets.{dataset}.size: {size[0]} x {size[1]} is no multiple of"
-            f" {OUTPUT_STRIDE}, which {network} (trainings.{name}) needs"
+            f"datasets.{dataset}.size: {size[0]} x {size[1]} is not a multiple of"
+            f" {OUTPUT_STRIDE}, which {network} (trainings.{name}) requires"
         )
     if dataset in config["datasets"] and task is not None:
         data_task = DATASET_TASKS[config["datasets"][dataset]["source"]]
         if data_task != task:
             yield (
-                f"{where}: network '{network}' is for {task}, data set '{dataset}' for {data_task};"
-                " choose another network or data set"
+                f"{where}: network '{network}' is for {task}, data set '{dataset}' for {data_task}."
+                " Choose another network or data set"
             )
 
 
 def _check_experiment(name: str, experiment: dict, config: dict) -> Iterator[str]:
     where = f"experiments.{name}"
     if name in RESERVED_EXPERIMENTS:
-        yield f"{where}: '{name}' is a folder of the results; choose another name"
+        yield f"{where}: '{name}' is the name of a results folder. Choose another name"
     training = experiment["training"]
     if training not in config["trainings"]:
         hint = _hint(training, list(config["trainings"]))
