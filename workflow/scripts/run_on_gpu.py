@@ -1,10 +1,10 @@
-"""Run a program on a GPU that no other job uses, or on the processor where there is none.
+"""Run a program on a GPU that no other job uses, or on the CPU where there is no GPU.
 
     python run_on_gpu.py python train_network.py ...
 
-Waits for a GPU if all are taken, names the one it got in CUDA_VISIBLE_DEVICES, and becomes the
-program, so that the GPU is free again when the program has ended, in whatever way. If Snakemake
-is killed, the program gets SIGTERM instead of going on unseen.
+Waits while all GPUs are in use, sets CUDA_VISIBLE_DEVICES to the one that it gets, and becomes the
+program, so that the GPU is free again however the program ends. If Snakemake is killed, the program
+gets SIGTERM instead of running on unnoticed.
 """
 
 import os
@@ -16,8 +16,8 @@ from nontrivial.execution import gpu_slots
 from nontrivial.execution.parent_process import end_with_parent
 
 
-def take_gpu() -> None:
-    """Leave this process one of the GPUs that it may use, as its own, if there are any.
+def acquire_gpu() -> None:
+    """Reserve one of the GPUs that this process may use, if there are any.
 
     Raises:
         UserError: the locks cannot be written.
@@ -27,12 +27,11 @@ def take_gpu() -> None:
         return
 
     def waiting() -> None:
-        count = len(devices)
-        print(f"waiting for a GPU: other jobs have the {count} that may be used", file=sys.stderr)
+        print(f"waiting for a GPU: other jobs use all {len(devices)}", file=sys.stderr)
 
     locks = gpu_slots.folder(os.environ)
-    os.environ["CUDA_VISIBLE_DEVICES"], slot = gpu_slots.take(devices, locks, waiting)
-    os.set_inheritable(slot, True)  # kept by the program that this process becomes
+    os.environ["CUDA_VISIBLE_DEVICES"], slot = gpu_slots.acquire(devices, locks, waiting)
+    os.set_inheritable(slot, True)  # by the program that this process becomes
 
 
 def main() -> None:
@@ -41,10 +40,10 @@ def main() -> None:
     if not command:
         sys.exit(__doc__)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a traceback while waiting
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # exit without a traceback while waiting
     end_with_parent()
     try:
-        take_gpu()
+        acquire_gpu()
         os.execvp(command[0], command)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -25,7 +25,7 @@ def die_writing(path):
     assert not path.exists()
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+def test_partial_files_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     for name in ("targets/layer-layer1.0.conv1.parquet", "no-suffix", "checkpoint.safetensors"):
         die_writing(tmp_path / name)
     others = [tmp_path / name for name in (".lock", "my.part.parquet", "targets/.hidden.json")]

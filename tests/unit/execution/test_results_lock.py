@@ -1,4 +1,4 @@
-"""A results folder has one run at a time, and never a lock that nobody holds."""
+"""A results folder has one run at a time, and no lock outlives its run."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ time.sleep(60)
 """
 
 
-def holder(results: Path) -> tuple[subprocess.Popen, int]:
-    """Start a process that holds the lock and has a job; return it and the job's number."""
+def start_owner(results: Path) -> tuple[subprocess.Popen, int]:
+    """Start a process that holds the lock and has a job; return both process IDs."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, results],
         stdout=subprocess.PIPE,
@@ -34,8 +34,8 @@ def holder(results: Path) -> tuple[subprocess.Popen, int]:
     return process, int(process.stdout.readline())
 
 
-def test_second_run_is_told_who_has_the_folder(tmp_path):
-    process, job = holder(tmp_path / "results")
+def test_second_run_is_told_which_process_uses_the_folder(tmp_path):
+    process, job = start_owner(tmp_path / "results")
     try:
         with pytest.raises(UserError, match=rf"{tmp_path}.*process {process.pid} on .*since"):
             results_lock.acquire(tmp_path / "results")
@@ -46,8 +46,8 @@ def test_second_run_is_told_who_has_the_folder(tmp_path):
         os.kill(job, signal.SIGKILL)
 
 
-def test_killed_run_leaves_no_lock_though_its_job_goes_on(tmp_path):
-    process, job = holder(tmp_path)
+def test_killed_run_leaves_no_lock_although_its_job_runs_on(tmp_path):
+    process, job = start_owner(tmp_path)
     process.kill()
     process.wait()
     try:
@@ -64,7 +64,7 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [".", "..", "/", "sub/.."])
-def test_folder_that_holds_more_than_results(folder):
+def test_folder_that_contains_more_than_results(folder):
     with pytest.raises(UserError, match=r"results_dir: .* contains the working folder"):
         results_lock.acquire(Path(folder))
 

@@ -1,1 +1,1 @@
-"""What touches the machine: devices, locks, signals, atomic files, reuse of earlier results."""
+"""How jobs run: GPUs, locks, signals, atomic files, Snakemake, reuse of earlier results."""

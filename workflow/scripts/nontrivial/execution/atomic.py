@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are complete."""
+"""Write files that appear under their final name only when they are complete."""
 
 import os
 import re
@@ -14,13 +14,13 @@ _PART = re.compile(r"\..+\.part(\.[^.]+)?")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success.
 
-    The temporary file is flushed to disk before the rename and removed when the block
-    raises, so a reader finds the old content, the new content or nothing, never a part.
-    It keeps the suffix of ``path``, because some writers go by it. Parent folders are made.
+    The temporary file is flushed to disk before the rename and removed when the block raises, so
+    readers see the old content, the new content or no file, never a part. It has the suffix of
+    ``path``, from which some writers infer the format. Parent folders are made.
 
     Raises:
-        OSError: the disk is full or not writable, say; names ``path``, where the system names
-            no file.
+        OSError: the file cannot be written, for example because the disk is full. The error names
+            ``path`` where the system names no file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +44,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what a killed process left half-written of ``path``; no other may be writing it."""
+    """Remove partial files of ``path`` that killed processes left; no other may be writing it."""
     for part in Path(path).parent.glob(f".{path.name}.*.part{path.suffix}"):
         part.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path, spared: str, elsewhere: str) -> None:
-    """Remove what killed processes left half-written below a folder.
+    """Remove partial files that killed processes left below a folder.
 
     Args:
-        folder: one in which nobody writes now.
-        spared: how the names of files begin whose parts are left alone.
-        elsewhere: a name; folders further down that hold it are left alone.
+        folder: a folder in which no process writes now.
+        spared: prefix of the names of files whose partial files are left alone.
+        elsewhere: a file name; folders further down that contain it are left alone.
 
     Raises:
         OSError: a file cannot be removed.

@@ -1,9 +1,8 @@
-"""One job per GPU: a slot is a lock, which the kernel takes away whatever way the job ends.
+"""Give each job a GPU of its own: a slot is a lock that the kernel releases however the job ends.
 
-Imported without torch, before the program that computes starts.
+Imports no torch, because it runs before the program that computes.
 """
 
-import errno
 import fcntl
 import os
 import re
@@ -23,9 +22,9 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def installed() -> list[list[str]]:
-    """Return the GPUs that the driver shows, each as the UUIDs that a job may have of it.
+    """List the GPUs of this host, each as the UUIDs of the devices that jobs can use.
 
-    That is its own, or those of its parts where it is divided. Empty where there is no driver.
+    A GPU is one device, or several where MIG divides it. The list is empty without a driver.
     """
     try:
         listed = subprocess.run(
@@ -52,12 +51,12 @@ def visible(environment: Mapping[str, str], gpus: Sequence[Sequence[str]]) -> li
     """Return the devices that a job may use.
 
     Args:
-        environment: where CUDA_VISIBLE_DEVICES restricts them, by name or by number. Numbers
-            count as nvidia-smi does.
-        gpus: those that are there, each as one or more names; numbers beyond stay numbers.
+        environment: CUDA_VISIBLE_DEVICES in it restricts the devices, by UUID or by the number
+            that nvidia-smi gives.
+        gpus: the GPUs of this host as :func:`installed` lists them; other numbers are kept.
 
     Returns:
-        Names for CUDA_VISIBLE_DEVICES; none if the job has to do without a GPU.
+        Values for CUDA_VISIBLE_DEVICES; empty if the job runs on the CPU.
     """
     if "CUDA_VISIBLE_DEVICES" not in environment:
         return [name for gpu in gpus for name in gpu]
@@ -70,27 +69,26 @@ def visible(environment: Mapping[str, str], gpus: Sequence[Sequence[str]]) -> li
 
 
 def folder(environment: Mapping[str, str]) -> Path:
-    """Return where the locks of this machine are.
+    """Return the folder of this host's locks.
 
-    A SLURM job has locks of its own: its GPUs are already kept from other jobs, and may have
-    the numbers that others have.
+    A SLURM job has its own: SLURM already keeps its GPUs from other jobs, and may number them like
+    theirs.
     """
     shared = Path(tempfile.gettempdir()) / "nontrivial-gpus"
     job = environment.get("SLURM_JOB_ID")
     return shared / f"slurm-{job}" if job else shared
 
 
-def take(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tuple[str, int]:
-    """Wait for a device that no other job has, and lock it.
+def acquire(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tuple[str, int]:
+    """Wait for a device that no other job uses, and lock it.
 
     Args:
-        devices: the names of the devices to choose from, one or more.
-        locks: the folder of the locks; made, for all users of the machine, where it is missing.
-        waiting: called once if all devices are taken.
+        devices: the devices to choose from, one or more.
+        locks: the folder of the locks; made, for all users of the host, where it is missing.
+        waiting: called once if all devices are in use.
 
     Returns:
-        The device, and the open file whose lock is the slot: it lasts as long as a process has
-        the file open.
+        The device, and the open file that holds its lock for as long as a process has it open.
 
     Raises:
         UserError: the locks cannot be written.
@@ -103,8 +101,8 @@ def take(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tu
         files = [_open(locks / re.sub(r"[^\w-]", "_", device)) for device in devices]
     except OSError as error:
         raise UserError(
-            f"no lock for a GPU below {locks}: {error.strerror}: {error.filename} (check its"
-            " permissions, or set TMPDIR to a folder of this machine that can be written)"
+            f"{error.filename}: cannot lock a GPU: {error.strerror}. Check the permissions, or set"
+            " TMPDIR to a writable folder of this host"
         ) from error
     told = False
     while True:
@@ -115,8 +113,8 @@ def take(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tu
                 continue
             for other in set(files) - {file}:
                 os.close(other)
-            with suppress(PermissionError):  # another user's; its owner's jobs do it
-                os.utime(file)  # who tidies up old files leaves it alone
+            with suppress(PermissionError):  # the file of another user
+                os.utime(file)  # so that no clean-up of old temporary files removes it
             return device, file
         if not told:
             waiting()
@@ -125,17 +123,10 @@ def take(devices: Sequence[str], locks: Path, waiting: Callable[[], None]) -> tu
 
 
 def _open(path: Path) -> int:
-    """Open a lock of any user: reading is enough to lock it."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        pass
-    try:
-        file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
-        return os.open(path, flags)  # another job has just made it
-    os.fchmod(file, 0o644)
+    # Read-only, which is enough for a lock: other users cannot open it for writing, and where
+    # fs.protected_regular is set they cannot even name O_CREAT.
+    with suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY)
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    os.fchmod(file, 0o644)  # whatever the umask
     return file
