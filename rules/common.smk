@@ -94,9 +94,6 @@ wildcard_constraints:
     target=r"[^/]+",
 
 
-# Commands that only look at the results add no file to them.
-ADDS_FILES = snakemake_hooks.adds_files(workflow)
-
 # Jobs on several GPUs of one machine share its cores.
 GPUS = snakemake_hooks.limit_gpus(workflow)
 
