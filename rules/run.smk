@@ -14,3 +14,7 @@ onstart:
         path = Path(spec.path)
         if not path.exists() or path.read_bytes() != spec.text.encode():
             write_text(spec.path, spec.text)
+
+
+onerror:
+    snakemake_hooks.repeat_failures(workflow)

@@ -172,3 +172,43 @@ def test_a_locked_folder_is_refused_before_jobs_are_planned(snakemake):
         assert "Traceback" not in text
         text, *_ = snakemake("-n")
         assert "Building DAG" in text
+
+
+FAILING = """
+
+rule fail:
+    output:
+        "results/{name}.txt",
+    log:
+        "{name}.log",
+    shell:
+        "echo error: {wildcards.name} is damaged > {log}; echo Aborting >> {log}; exit 1"
+
+
+rule slow:
+    output:
+        "results/slow.txt",
+    shell:
+        "sleep 1; for i in $(seq 50); do echo line $i; done; touch {output}"
+
+
+ruleorder: slow > fail
+
+
+rule wanted:
+    input:
+        "results/a.txt", "results/b.txt", "results/slow.txt",
+
+
+onerror:
+    hooks.repeat_failures(workflow)
+"""
+
+
+def test_what_failed_is_said_again_at_the_end(snakemake):
+    with (snakemake.folder / "Snakefile").open("a") as file:
+        file.write(FAILING)
+    text, *_ = snakemake("wanted", "--cores", "3", "--keep-going")
+    end = text.splitlines()[-20:]
+    assert "Failed: fail (name=a): error: a is damaged" in end
+    assert "Failed: fail (name=b): error: b is damaged" in end

@@ -11,7 +11,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -60,6 +60,8 @@ OTHER_COMMANDS = (
     "summary",
     "unlock",
 )
+
+MOST_FAILURES = 5  # repeated at the end, so that they fit on a screen
 
 
 # What this command does
@@ -219,3 +221,32 @@ def pass_signals_to_trainings() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, for example
             signal.signal(number, stop)
+
+
+# When jobs have failed (`onerror`)
+
+
+def repeat_failures(workflow: "Workflow") -> None:
+    """Log which jobs failed and why, below the messages of jobs that ran on after the failure."""
+    failed = sorted(
+        (job for entry in workflow.scheduler.failed for job in getattr(entry, "jobs", [entry])),
+        key=str,
+    )
+    for job in failed[:MOST_FAILURES]:
+        wildcards = ", ".join(f"{name}={value}" for name, value in job.wildcards_dict.items())
+        where = f"{job.rule.name} ({wildcards})" if wildcards else job.rule.name
+        logger.error(f"Failed: {where}: {_last_error(job.log)}")
+    if len(failed) > MOST_FAILURES:
+        logger.error(f"Failed: {len(failed) - MOST_FAILURES} more jobs")
+
+
+def _last_error(logs: Sequence[str]) -> str:
+    lines = [
+        line
+        for path in logs
+        if os.path.exists(path)
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it logged nothing"])[-1]
