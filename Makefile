@@ -1,5 +1,7 @@
 # make quickstart   set up, run the whole experiment on embedded data, build its report
-# make test         set up, run the tests
+# make test         set up, run the unit tests and those of the workflow
+# make test-all     set up, run every test, faults, fuzzing and SLURM too, on new random examples
+#                   (SEED=number repeats those of an earlier run)
 # make report       build the report of a finished run (CONFIG=config/config.yaml; ARGS="--config
 #                   data_dir=..." if the run had such arguments)
 # make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
@@ -14,9 +16,13 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 INSTALLED_SLURM := .venv-slurm/.installed
+# A file's tests stay in one process. Files start in the order of folders, which puts the long ones
+# first, so that the processes end at about the same time.
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),results)
 
-.PHONY: quickstart test report benchmark lint slurm lock
+.PHONY: quickstart test test-all report benchmark lint slurm lock
 
 quickstart: $(INSTALLED)
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=1 --configfile config/quickstart.yaml
@@ -42,7 +48,10 @@ benchmark: $(INSTALLED)
 	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir $(DATA))
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST) tests/dag tests/integration tests/staleness tests/unit
+
+test-all: $(INSTALLED)
+	$(PYTEST) tests --hypothesis-profile=random --hypothesis-seed=$(SEED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,23 +1,40 @@
-"""What several test folders share: a finished run of the real workflow, small enough to repeat."""
+"""Settings of every test, and a finished run of the real workflow that several folders share."""
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+# OpenMP reads these when torch is imported, here and in each process that a test starts. Threads
+# that spin while they wait slow down whatever runs beside them, such as the other half of the
+# tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import nibabel
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ("Snakefile", "rules", "workflow", "resources", "envs", "profiles", "config")
 TARGET_RULES = {"all", "data", "networks", "predictions", "summary", "tables", "figures"}
 SUBJECTS = 12  # 8 train, 2 val, 2 test
+
+# `make test` draws the same examples in every run; `make test-all` draws new ones, from a seed
+# that it prints (--hypothesis-profile=random --hypothesis-seed=N). Neither measures time, which
+# depends on what else the machine does.
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, **UNTIMED)
+settings.register_profile("random", derandomize=False, print_blob=True, **UNTIMED)
+settings.load_profile("fixed")
 
 CONFIG = {
     "data_dir": "raw",
@@ -66,7 +83,7 @@ class Workflow:
 
     @property
     def config(self) -> dict:
-        """The configuration, as it stands in the folder."""
+        """The configuration in test.yaml."""
         return yaml.safe_load((self.folder / "test.yaml").read_text())
 
     @config.setter
@@ -76,10 +93,7 @@ class Workflow:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake in the folder with the configuration test.yaml."""
         command = [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def run(self, *arguments: str) -> None:
         """Run the workflow; fail with its output if it fails."""
@@ -87,7 +101,7 @@ class Workflow:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def stale(self, *arguments: str) -> set[str]:
-        """Return the jobs that a dry run names, as ``rule wildcard-values``, `all` left out."""
+        """Return the jobs of a dry run as ``rule wildcard-values``, without target rules."""
         done = self.snakemake("-n", *arguments)
         text = done.stdout + done.stderr
         assert done.returncode == 0, text
@@ -105,15 +119,15 @@ class Workflow:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _signals_are_not_ignored_by_what_is_tested():
-    """Programs inherit what nohup, or a shell's background, lets the tests ignore."""
+def _signals_have_handlers():
+    """Programs under test inherit the signals that nohup or a background shell ignores."""
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)  # a program starts with the default instead
+            signal.signal(number, lambda *_: None)  # a new program resets it to the default
 
 
 def write_volumes(folder: Path) -> None:
-    """Write small T1-like volumes with a bright box, and its label, as NIfTI files."""
+    """Write small T1-like volumes as NIfTI files, each with a bright box that its label marks."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for subject in range(SUBJECTS):
@@ -141,19 +155,44 @@ def copy_workflow(folder: Path) -> Workflow:
     return Workflow(folder)
 
 
-@pytest.fixture(scope="session")
-def finished_once(tmp_path_factory) -> Workflow:
-    """A finished run that every test may read and none may change."""
-    workflow = copy_workflow(tmp_path_factory.mktemp("finished") / "workflow")
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first test process to need it makes, and the others share.
+
+    Args:
+        factory: of the test process.
+        name: of the folder, unique among those made this way.
+        make: fills the folder, which does not exist yet.
+    """
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the run's folder, which holds one per worker
+    folder, done = base / name, base / f"{name}.done"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process failed to make it
+            make(folder)
+            done.touch()
+    return folder
+
+
+def run_everything(folder: Path) -> None:
+    """Run the whole workflow in a new folder."""
+    workflow = copy_workflow(folder)
     workflow.config = CONFIG
     write_volumes(workflow.path("raw"))
     workflow.run()
-    return workflow
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory) -> Workflow:
+    """A finished run that every test may read and none may change."""
+    return Workflow(made_once(tmp_path_factory, "finished", run_everything))
 
 
 @pytest.fixture
 def finished(finished_once, tmp_path) -> Workflow:
-    """A copy of the finished run, times of files kept, for one test to change."""
+    """A copy of the finished run for one test to change; modification times are kept."""
     folder = tmp_path / "workflow"
     shutil.copytree(finished_once.folder, folder, symlinks=True)
     return Workflow(folder)

@@ -1,4 +1,4 @@
-"""What every fuzz test shares: how deep it goes, and what counts as a clear answer."""
+"""What the fuzz tests share: how many examples they draw, and what a clear answer is."""
 
 import os
 from collections.abc import Callable
@@ -11,20 +11,15 @@ FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 
 
 def examples(number: int) -> settings:
-    """Return settings for ``number`` examples, the same in every run.
-
-    With ``FUZZ_FACTOR=n`` in the environment n times as many, and new ones in every run.
-    """
+    """Return settings for ``number`` examples, times ``FUZZ_FACTOR`` if the environment has it."""
     return settings(
         max_examples=number * FACTOR,
-        deadline=None,
-        derandomize=FACTOR == 1,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
 def answer(function: Callable[[], object]) -> tuple[object, str | None]:
-    """Return (result, None) or (None, the error's one line); another exception is a failure."""
+    """Return (result, None) or (None, the message of a UserError, which is one line)."""
     try:
         return function(), None
     except UserError as error:
