@@ -766,4 +766,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(parser(), main)
+    command_line.call(lambda: main(parser().parse_args()))

@@ -71,6 +71,11 @@ def run(function: Callable[..., object]) -> None:
     """
     arguments = vars(parser(function).parse_args())
     log_file = arguments.pop("log")
+    call(lambda: function(**arguments), log_file)
+
+
+def call(function: Callable[[], object], log_file: Path | None = None) -> None:
+    """Call a function, then exit; messages and exit status are those of :func:`run`."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if log_file:
         try:
@@ -81,7 +86,7 @@ def run(function: Callable[..., object]) -> None:
             sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
-        function(**arguments)
+        function()
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
