@@ -1,4 +1,4 @@
-"""A finished run of the real workflow: what it leaves, and that its parts agree."""
+"""The outputs of a finished run of the real workflow, and that they agree with each other."""
 
 import json
 import re
@@ -42,16 +42,16 @@ def test_drop_is_baseline_minus_value(summary):
 @pytest.mark.parametrize(
     ("experiment", "training"), [("digits", "digits-resnet18"), ("t1", "t1-pspnet")]
 )
-def test_baseline_is_what_training_measured_on_test(finished_once, summary, experiment, training):
+def test_baseline_equals_the_test_score_of_training(finished_once, summary, experiment, training):
     folder = finished_once.path(f"results/networks/{training}/seed0")
     history = pandas.read_parquet(folder / "training.parquet")
     tested = history.test.iloc[-1]
-    # Another batch size changes the last bits, so a sample or two may fall the other way.
+    # Another batch size changes the last bits, so one or two predictions may differ.
     baseline = primary(summary, experiment).loc["baseline"]
     assert baseline.value == pytest.approx(tested, abs=0.005)
 
 
-def test_the_same_kernels_give_the_same_result(summary):
+def test_targets_with_the_same_kernels_have_the_same_result(summary):
     rows = primary(summary, "digits")
     for n in (2, 3, 4):
         shortcut, layer = rows.loc[f"shortcut-{n}"], rows.loc[f"layer-layer{n}.0.downsample.0"]
@@ -59,7 +59,7 @@ def test_the_same_kernels_give_the_same_result(summary):
             assert shortcut[column] == layer[column] or pandas.isna(shortcut[column])
 
 
-def test_the_stem_is_a_cut_and_no_finding(summary):
+def test_the_stem_is_cut_and_not_judged(summary):
     stem = primary(summary, "digits").loc["layer-conv1"]
     assert stem.status == "cut"
     assert pandas.isna(stem.p_holm)
@@ -75,18 +75,18 @@ def test_too_few_subjects_get_no_interval(summary):
     assert rows[["value_low", "drop_low", "p_value", "verdict"]].isna().all(axis=None)
 
 
-def test_digests_vouch_for_the_large_files(finished_once):
+def test_recorded_digests_match_the_files(finished_once):
     from nontrivial.formats.canonical import file_digest
 
     for folder in finished_once.path("results/networks").glob("*/seed*"):
-        said = json.loads((folder / "model.json").read_text())["sha256"]
-        assert said == file_digest(folder / "model.safetensors")
+        recorded = json.loads((folder / "model.json").read_text())["sha256"]
+        assert recorded == file_digest(folder / "model.safetensors")
     for description in finished_once.path("results/data").glob("*/dataset.json"):
-        for name, said in json.loads(description.read_text())["sha256"].items():
-            assert said == file_digest(description.parent / name)
+        for name, recorded in json.loads(description.read_text())["sha256"].items():
+            assert recorded == file_digest(description.parent / name)
 
 
-def test_subjects_stand_in_one_split(finished_once):
+def test_each_subject_is_in_one_split(finished_once):
     folder = finished_once.path("results/data/t1")
     splits = [
         set(pandas.read_parquet(folder / split / "samples.parquet").subject)
@@ -95,7 +95,7 @@ def test_subjects_stand_in_one_split(finished_once):
     assert sum(map(len, splits)) == len(set.union(*splits)) == 12
 
 
-def test_tables_and_figures_are_there_and_whole(finished_once):
+def test_tables_and_figures_are_complete(finished_once):
     figures = finished_once.path("results/figures")
     for svg in figures.glob("*.svg"):
         assert svg.read_text().rstrip().endswith("</svg>")
@@ -117,19 +117,19 @@ def test_tables_and_figures_are_there_and_whole(finished_once):
             assert finished_once.path(f"results/tables/{name}.{suffix}").stat().st_size > 0
 
 
-def test_nothing_half_written_is_left(finished_once):
+def test_no_temporary_file_is_left(finished_once):
     leftovers = [p.name for p in finished_once.path("results").rglob("*") if ".part" in p.name]
     assert leftovers == []
 
 
-def test_logs_are_plain_lines(finished_once):
+def test_logs_have_no_control_characters(finished_once):
     log = finished_once.path("results/logs/train/digits-resnet18-seed0.log").read_text()
     assert re.search(r"^epoch 1/1: loss [\d.]+, val accuracy [\d.]+", log, re.MULTILINE)
     assert "\r" not in log
     assert "\x1b" not in log
 
 
-def test_report_is_one_file_that_needs_no_network(finished):
+def test_the_report_is_one_offline_file(finished):
     finished.run("--report", "results/report.html")
     text = finished.path("results/report.html").read_text()
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?://", text)
@@ -137,18 +137,19 @@ def test_report_is_one_file_that_needs_no_network(finished):
         assert label in text
 
 
-def test_a_failing_job_says_why_in_one_line_and_keeps_what_there_was(finished):
+def test_a_failed_job_reports_one_line_and_leaves_earlier_results_reusable(finished):
     config = finished.config
     config["trainings"]["digits-resnet18"]["recipe"]["learning_rate"] = 1e9
     finished.config = config
     weights = finished.path("results/networks/digits-resnet18/seed0/model.safetensors")
     history = weights.with_name("training.parquet")
-    before = weights.read_bytes(), history.read_bytes()  # the history holds seconds
+    # A network that is trained again has another history, which records seconds.
+    before = weights.read_bytes(), history.read_bytes()
     done = finished.snakemake("--cores", "2", "networks")
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert re.search(r"^error: .*not finite", said, re.MULTILINE)
-    assert "Traceback" not in said
+    assert re.search(r"^error: .*not finite", output, re.MULTILINE)
+    assert "Traceback" not in output
     assert "train digits-resnet18 0" in finished.stale()
     finished.config = CONFIG
     finished.run("networks")
