@@ -23,6 +23,6 @@ def answer(function: Callable[[], object]) -> tuple[object, str | None]:
     try:
         return function(), None
     except UserError as error:
-        said = str(error)
-    assert "\n" not in said, said
-    return None, said
+        message = str(error)
+    assert "\n" not in message, message
+    return None, message

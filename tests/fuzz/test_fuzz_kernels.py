@@ -1,4 +1,4 @@
-"""Kernel tables that people edit: a table or one clear line, whatever stands in the rows."""
+"""Edited kernel tables are read, or refused with a one-line message, whatever they contain."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ fields = st.one_of(
             "9" * 5000,
             "NaN",
             "1e3",
-            "٣",  # a digit, but not an ASCII one
+            "٣",  # a digit outside ASCII
             "true",
             "stem",
             "residual",
@@ -76,27 +76,27 @@ def tables(draw) -> str:
 def read(folder: Path, content: bytes) -> tuple[list[Kernel] | None, str | None]:
     path = folder / "table.tsv"
     path.write_bytes(content)
-    kernels, said = answer(lambda: read_table(path))
-    if said:
-        assert said.startswith(str(path))
-        assert len(said) < len(str(path)) + LONGEST
-    return kernels, said
+    kernels, message = answer(lambda: read_table(path))
+    if message:
+        assert message.startswith(str(path))
+        assert len(message) < len(str(path)) + LONGEST
+    return kernels, message
 
 
 @examples(250)
 @given(tables())
 def test_edited_tables(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("edited")
-    kernels, said = read(folder, text.encode("utf-8", "surrogatepass"))
-    if said:
+    kernels, message = read(folder, text.encode("utf-8", "surrogatepass"))
+    if message:
         return
     assert [kernel.order for kernel in kernels] == list(range(len(kernels)))
     assert len({kernel.path for kernel in kernels}) == len(kernels)
     sets = ["layer", "block", "shortcut"]
-    targets, said = answer(lambda: enumerate_targets(kernels, sets, list(READINGS), {}, "block"))
-    if said:
+    targets, message = answer(lambda: enumerate_targets(kernels, sets, list(READINGS), {}, "block"))
+    if message:
         return
-    for target in targets:  # each is the name of a file
+    for target in targets:  # each name becomes a file name
         assert "/" not in target.name
         assert target.name.isprintable()
         (folder / f"{target.name}.parquet").touch()
@@ -105,22 +105,22 @@ def test_edited_tables(tmp_path_factory, text):
 
 @examples(60)
 @given(st.binary(max_size=300))
-def test_anything(tmp_path_factory, content):
-    _, said = read(tmp_path_factory.mktemp("bytes"), content)
-    assert said
+def test_arbitrary_bytes_are_refused(tmp_path_factory, content):
+    _, message = read(tmp_path_factory.mktemp("bytes"), content)
+    assert message
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_what_spreadsheets_write_is_read(tmp_path, mark, end):
+def test_line_ends_and_byte_order_marks_of_spreadsheets_are_read(tmp_path, mark, end):
     text = mark + end.join("\t".join(row) for row in ROWS) + end
-    kernels, said = read(tmp_path, text.encode())
-    assert said is None
+    kernels, message = read(tmp_path, text.encode())
+    assert message is None
     assert kernels == read_table(TABLES / "resnet18.tsv")
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("path", "a/b", "no module path"),
         ("path", "../../x", "no module path"),
@@ -134,8 +134,8 @@ def test_what_spreadsheets_write_is_read(tmp_path, mark, end):
         ("kernel_size", "3x" + "9" * 30, "larger than 2147483647"),
     ],
 )
-def test_fields_that_are_refused(tmp_path, column, value, said):
+def test_invalid_fields_are_refused(tmp_path, column, value, message):
     row = list(ROWS[1])
     row[COLUMNS.index(column)] = value
     _, found = read(tmp_path, "\n".join("\t".join(r) for r in [ROWS[0], row]).encode())
-    assert said in found
+    assert message in found

@@ -1,4 +1,4 @@
-"""Damaged and hostile volumes: arrays or one clear line, and never more memory than the file."""
+"""Damaged and hostile volumes are read, or refused with a one-line message, in little memory."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ from nontrivial.errors import UserError
 from prepare_dataset import prepare_dataset
 
 MIB = 1 << 20
-MOST_MEMORY = 64 * MIB  # of files of some kilobytes
+MOST_MEMORY = 64 * MIB  # to read files of a few kilobytes
 
 
 def serialized(voxels: np.ndarray, kind: type = nib.Nifti1Image) -> bytes:
@@ -40,7 +40,7 @@ NIFTI2 = {
 }
 MGH = {"image": serialized(IMAGE, nib.MGHImage), "label": serialized(LABEL, nib.MGHImage)}
 
-# Offset and type of every field of a NIfTI-1 header that decides how the file is read.
+# Offset and type of each NIfTI-1 header field that affects how the file is read.
 FIELDS = {
     "sizeof_hdr": (0, "i"),
     **{f"dim[{i}]": (40 + 2 * i, "h") for i in range(8)},
@@ -80,7 +80,7 @@ def changed(content: bytes, changes: list) -> bytes:
 
 
 def read(folder, files: dict[str, bytes], suffix: str, frame: int | None = None):
-    """Write two files and read them as the workflow does; return a volume or the one-line error."""
+    """Write two files, read them as the workflow does, and return the volume or the message."""
     paths = {}
     for name, content in files.items():
         paths[name] = folder / f"{name}{suffix}"
@@ -96,15 +96,15 @@ def read(folder, files: dict[str, bytes], suffix: str, frame: int | None = None)
     tracemalloc.start()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nibabel's on odd headers
-            volume, said = answer(read_and_map)
+            warnings.simplefilter("ignore")  # from nibabel, on odd headers
+            volume, message = answer(read_and_map)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < MOST_MEMORY
-    if said:
-        assert str(folder) in said
-        return said
+    if message:
+        assert str(folder) in message
+        return message
     assert volume.image.shape == volume.label.shape
     assert volume.image.dtype == np.float32
     assert volume.label.dtype.kind in "iu"
@@ -141,12 +141,12 @@ def test_flipped_bytes(tmp_path_factory, original, which, flips):
 
 @examples(40)
 @given(which=st.sampled_from(["image", "label"]), part=st.floats(0, 1), tail=st.binary(max_size=99))
-def test_a_compressed_file_cut_short_with_garbage_behind(tmp_path_factory, which, part, tail):
+def test_a_truncated_compressed_file_with_trailing_garbage(tmp_path_factory, which, part, tail):
     whole = gzip.compress(NIFTI1[which])
     content = whole[: int(len(whole) * part)] + tail
     assume(content.startswith(b"\x1f\x8b"))
     result = read(tmp_path_factory.mktemp("cut"), NIFTI1 | {which: content}, ".nii.gz")
-    if not isinstance(result, str):  # only the checksum or garbage behind it was cut
+    if not isinstance(result, str):  # only the checksum, or garbage after it, was cut
         assert np.array_equal(result.image, IMAGE)
         assert np.array_equal(result.label, LABEL)
 
@@ -156,13 +156,13 @@ def test_a_compressed_file_cut_short_with_garbage_behind(tmp_path_factory, which
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path, suffix, dimensions):
     sides = [(f"dim[{i}]", 32767) for i in range(1, dimensions + 1)]
     claims = changed(NIFTI1["image"], [("dim[0]", dimensions), *sides])
-    said = read(tmp_path, {"image": claims, "label": claims}, suffix, frame=0)
-    assert "its header claims" in said
+    message = read(tmp_path, {"image": claims, "label": claims}, suffix, frame=0)
+    assert "its header claims" in message
 
 
 @pytest.mark.parametrize("esize", [0, -8, -(2**31), 2**31 - 16])
-def test_an_extension_of_a_false_length_does_not_unpack_a_bomb(tmp_path, esize):
-    # Behind the header 100 MiB of zeros, which compress to 100 KiB.
+def test_an_extension_with_a_false_length_does_not_unpack_a_bomb(tmp_path, esize):
+    # 100 MiB of zeros follow the header; they compress to 100 KiB.
     head = changed(NIFTI1["image"][:352], [("extension", 1), ("vox_offset", 384.0)])
     content = head + struct.pack("<ii", esize, 6) + bytes(24) + IMAGE.tobytes("F")
     packed = io.BytesIO()
@@ -172,11 +172,13 @@ def test_an_extension_of_a_false_length_does_not_unpack_a_bomb(tmp_path, esize):
             file.write(bytes(MIB))
     assert len(packed.getvalue()) < MIB
     volume = read(tmp_path, NIFTI1 | {"image": packed.getvalue()}, ".nii.gz")
-    assert np.array_equal(volume.image, IMAGE)  # what the header claims, and nothing behind it
+    assert np.array_equal(
+        volume.image, IMAGE
+    )  # the voxels that the header claims, nothing after them
 
 
 @pytest.mark.parametrize(
-    ("voxels", "said"),
+    ("voxels", "message"),
     [
         (np.zeros((*raw.SHAPE, 2, 2), np.float32), "set `frame`"),
         (IMAGE.astype(np.complex64), "voxels are complex64"),
@@ -184,12 +186,12 @@ def test_an_extension_of_a_false_length_does_not_unpack_a_bomb(tmp_path, esize):
         (IMAGE.astype(np.float64) * 1e300, "1680 voxel(s) are NaN or infinite as 32-bit floats"),
     ],
 )
-def test_voxels_of_other_kinds(tmp_path, voxels, said):
-    assert said in read(tmp_path, NIFTI1 | {"image": serialized(voxels)}, ".nii")
+def test_unsupported_voxels_are_refused(tmp_path, voxels, message):
+    assert message in read(tmp_path, NIFTI1 | {"image": serialized(voxels)}, ".nii")
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype", "said"),
+    ("value", "dtype", "message"),
     [
         (0.5, np.float32, "labels are not integers"),
         (1e30, np.float64, "too large for an integer"),
@@ -198,12 +200,12 @@ def test_voxels_of_other_kinds(tmp_path, voxels, said):
         (-3, np.int16, None),
     ],
 )
-def test_labels_are_exact_or_refused(tmp_path, value, dtype, said):
+def test_labels_are_exact_or_refused(tmp_path, value, dtype, message):
     label = LABEL.astype(dtype)
     label[0, 0, 0] = value
     result = read(tmp_path, NIFTI1 | {"label": serialized(label)}, ".nii")
-    if said:
-        assert said in result
+    if message:
+        assert message in result
     else:
         assert int(result.label[0, 0, 0]) == value
 
@@ -217,7 +219,7 @@ def test_intensities_too_far_apart_to_normalize(method):
 
 
 @pytest.mark.parametrize("millimetres", [1e6, 1e38])
-def test_voxels_as_large_as_a_house_are_not_resampled(tmp_path, millimetres):
+def test_absurdly_large_voxels_are_not_resampled(tmp_path, millimetres):
     names = raw.write_folders(tmp_path)
     for kind, voxels in (("images", IMAGE), ("labels", LABEL)):
         affine = np.diag([millimetres, millimetres, millimetres, 1])
@@ -230,7 +232,7 @@ def test_voxels_as_large_as_a_house_are_not_resampled(tmp_path, millimetres):
 
 @examples(15)
 @given(changes=st.lists(field_changes, min_size=1, max_size=3))
-def test_a_damaged_volume_leaves_no_half_a_data_set(tmp_path_factory, changes):
+def test_a_damaged_volume_leaves_no_partial_data_set(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("prepared")
     names = raw.write_folders(folder, suffix=".nii")
     (folder / "images" / names[0]).write_bytes(changed(NIFTI1["image"], changes))
@@ -238,9 +240,9 @@ def test_a_damaged_volume_leaves_no_half_a_data_set(tmp_path_factory, changes):
     settings = raw.volume_settings(spacing=1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _, said = answer(lambda: prepare_dataset("mine", settings, folder, out))
-    if said:
-        assert said.startswith("data set mine: ")
+        _, message = answer(lambda: prepare_dataset("mine", settings, folder, out))
+    if message:
+        assert message.startswith("data set mine: ")
         assert not [path for path in out.rglob("*") if path.is_file()]
         return
     for split in ("train", "val", "test"):
@@ -283,9 +285,9 @@ def test_tables_of_volumes(tmp_path_factory, header, rows, end):
     table.write_text(end.join("\t".join(row) for row in [header, *rows]), newline="")
     settings = raw.volume_settings(images=None, labels=None, table="t.tsv")
     answer(lambda: source_files(settings, folder))
-    pairs, said = answer(lambda: nifti.find_pairs(settings, folder))
-    if said:
-        assert str(table) in said
+    pairs, message = answer(lambda: nifti.find_pairs(settings, folder))
+    if message:
+        assert str(table) in message
         return
     assert len({pair.image for pair in pairs}) == len(pairs)
     assert all(pair.image.is_file() and pair.label.is_file() for pair in pairs)
@@ -309,5 +311,5 @@ def test_indices_of_a_decathlon_folder(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
     settings = raw.volume_settings(images=None, labels=None, decathlon=".")
     source_files(settings, tmp_path)
-    _, said = answer(lambda: nifti.find_pairs(settings, tmp_path))
-    assert "dataset.json" in said
+    _, message = answer(lambda: nifti.find_pairs(settings, tmp_path))
+    assert "dataset.json" in message
