@@ -1,4 +1,4 @@
-"""Training beside a busy program: which turns are taken, and what their seconds come to."""
+"""The benchmark of training beside a busy program: order of turns, and figures."""
 
 import importlib.util
 import math
@@ -31,7 +31,7 @@ def test_rounds_alternate_and_take_every_turn_once(benchmark):
     ]
 
 
-def test_turns_are_taken_beside_the_busy_loop_where_they_should(benchmark, monkeypatch):
+def test_the_busy_loop_runs_during_its_turns_only(benchmark, monkeypatch):
     running = []
 
     class Loop:

@@ -1,4 +1,4 @@
-"""The ceiling of Dice: what the oracle can and cannot draw, and what is counted."""
+"""The Dice ceiling: which masks the oracle can reach, and how scores are counted."""
 
 import importlib.util
 import json
@@ -90,13 +90,13 @@ def test_logits_that_are_not_upsampled_last_have_no_grid(program, model):
 # The oracle.
 
 
-def test_what_the_grid_can_draw_is_found(program, grid):
+def test_masks_that_the_grid_can_represent_are_found(program, grid):
     drawn = torch.randn(6, CLASSES, *CELLS, generator=torch.Generator().manual_seed(0))
     masks = grid.upsampling(drawn).argmax(dim=1).to(torch.uint8)
     assert score(program, program.search(masks, CLASSES, grid, 400)) > 0.99
 
 
-def test_a_perfect_answer_ends_the_search(program, grid, monkeypatch):
+def test_a_perfect_score_ends_the_search(program, grid, monkeypatch):
     masks = torch.zeros(2, 32, 40, dtype=torch.uint8)
     masks[:, :, 20:] = 1
     asked = []
@@ -105,16 +105,16 @@ def test_a_perfect_answer_ends_the_search(program, grid, monkeypatch):
     assert max(asked) < 1 / 2
 
 
-def test_a_checkerboard_cannot_be_drawn(program, grid):
+def test_a_checkerboard_cannot_be_represented(program, grid):
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
     board = ((rows + columns) % 2).to(torch.uint8)[None]
-    # All foreground has 2/3; nothing smooth has much more.
+    # Predicting foreground everywhere scores 2/3; no smooth mask scores much more.
     assert 2 / 3 <= score(program, program.search(board, 2, grid, 100)) < 0.7
 
 
-def test_the_oracle_beats_a_good_answer_and_itself_with_fewer_iterations(program, grid):
+def test_the_oracle_beats_good_logits_and_fewer_iterations(program, grid):
     masks = discs(6)
-    # What a network might say: on every cell, the part of each class around it.
+    # Logits that a good network might give: in each cell, the share of each class around it.
     parts = nn.functional.one_hot(masks.long(), CLASSES).movedim(-1, 1).float()
     said = grid.upsampling(nn.functional.adaptive_avg_pool2d(parts, CELLS)).argmax(dim=1)
     good = score(program, program.confusions(said, masks, CLASSES))
@@ -153,10 +153,10 @@ def test_classes_are_merged(program):
     assert program.merged(CONFUSIONS).tolist() == [[[10, 3], [8, 60]]]
 
 
-def test_foreground_gets_its_right_class_where_it_was_called_foreground(program):
+def test_detected_foreground_is_given_its_true_class(program):
     wanted = [[[10, 1, 2], [3, 24, 0], [5, 0, 36]]]
     assert program.rightly_named(CONFUSIONS).tolist() == wanted
-    assert CONFUSIONS[0, 1].tolist() == [3, 20, 4]  # it is not changed itself
+    assert CONFUSIONS[0, 1].tolist() == [3, 20, 4]  # the input is not changed
 
 
 def test_figures(program):
@@ -169,7 +169,7 @@ def test_figures(program):
     assert found["right_class"] == pytest.approx(named, abs=1e-6)
 
 
-def test_dice_is_that_of_the_workflow(program):
+def test_dice_equals_the_workflows(program):
     generator = np.random.default_rng(0)
     confusions = generator.integers(0, 50, (7, CLASSES, CLASSES))
     subjects = np.array(list("abacbba"))

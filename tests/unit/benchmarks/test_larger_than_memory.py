@@ -1,4 +1,4 @@
-"""The benchmark of data larger than memory: it trains on what it says, and memory is bounded."""
+"""The benchmark of data larger than memory trains on the stated data in bounded memory."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ def benchmark():
     return module
 
 
-def test_the_data_are_prepared_data_of_the_size(benchmark, tmp_path):
+def test_the_data_are_prepared_and_of_the_requested_size(benchmark, tmp_path):
     nbytes = 3000 * (3 * 64 * 64 + 8)
     assert benchmark.write_data(tmp_path, nbytes + 1) == 3000
     description = read_description(tmp_path / "dataset.json")
@@ -39,7 +39,7 @@ def test_the_data_are_prepared_data_of_the_size(benchmark, tmp_path):
     assert images.std() == pytest.approx(description.std[0], abs=0.1)
 
 
-def test_the_settings_are_the_programs(benchmark):
+def test_the_training_program_accepts_the_settings(benchmark):
     recipe = read_recipe(benchmark.settings()["recipe"])
     assert recipe.epochs == 1
     assert recipe.batch_size == 256
@@ -54,7 +54,7 @@ def test_memory_follows_the_window_and_not_the_data(tmp_path):
     larger, one_window = report["cases"]["larger"], report["cases"]["one_window"]
     assert larger["data_mib"] == 384
     assert (one_window["windows"], larger["windows"]) == (1, 13)
-    # Two windows, and what training itself takes; less than half of the data.
+    # Two windows and the memory of training itself: less than half of the data.
     assert larger["peak_mib"] - larger["libraries_mib"] < 64 + 128
     assert larger["epoch_seconds"] > 0
     assert larger["samples"] * 12296 == pytest.approx(384 * 2**20, rel=1e-4)
@@ -77,12 +77,12 @@ LINES = {
     ("version", "folders", "parent"),
     [
         (1, ["memory/job/1"], "memory/job/1"),
-        (1, ["memory"], "memory"),  # the path is that of the machine outside the container
+        (1, ["memory"], "memory"),  # the path is relative to the host, outside the container
         (2, ["user.slice/job"], "user.slice"),
         (2, [], ""),
     ],
 )
-def test_groups_are_made_where_this_process_is(benchmark, tmp_path, version, folders, parent):
+def test_groups_are_made_below_that_of_this_process(benchmark, tmp_path, version, folders, parent):
     root, own = tmp_path / "cgroup", tmp_path / "own"
     root.mkdir()
     for folder in folders:
@@ -92,19 +92,19 @@ def test_groups_are_made_where_this_process_is(benchmark, tmp_path, version, fol
     assert benchmark.parent_group(root, own) == (version, root / parent)
 
 
-def test_a_machine_without_groups_is_told(benchmark, tmp_path):
+def test_missing_control_groups_are_reported(benchmark, tmp_path):
     with pytest.raises(UserError, match="no control groups for memory"):
         benchmark.parent_group(tmp_path, tmp_path / "absent")
 
 
-def test_a_killed_training_is_told(benchmark):
+def test_a_killed_training_is_reported(benchmark):
     with pytest.raises(UserError, match="memory is short; raise --limit"):
         benchmark.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
     with pytest.raises(UserError, match="exit status 3"):
         benchmark.run([sys.executable, "-c", "raise SystemExit(3)"])
 
 
-def test_a_group_holds_what_runs_in_it(benchmark):
+def test_a_group_limits_the_process_in_it(benchmark):
     hold = "held = bytearray(b'x') * (%d << 20); print(open('/proc/self/cgroup').read())"
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""The benchmark of replay: both sides do the same work, and what it says of them is true."""
+"""The replay benchmark: both sides do the same work, and its figures are correct."""
 
 import importlib.util
 import json
@@ -65,7 +65,7 @@ def expected(case, paths):
         return [case.model(images) for images in case.batches]
 
 
-def test_the_plain_loop_passes_everything_once_per_target_and_restores(benchmark, case):
+def test_the_naive_loop_does_one_pass_per_target_and_restores_the_weights(benchmark, case):
     before = state_digest(case.model)
     found = list(benchmark.plain_loop(case, case.batches, "fp32"))
     assert state_digest(case.model) == before
@@ -95,7 +95,8 @@ def test_figures(benchmark, case, precision):
     head = 8 * CLASSES * pixels
     stem, branch = 2 * 8 * 9 * pixels, 8 * 8 * 9 * pixels
     assert cost["passes"] == len(TARGETS) * (stem + branch + head)
-    # Without the stem nothing depends on the sample; without the branch only the head is left.
+    # With the stem zeroed no output depends on the sample; with the branch zeroed only the head
+    # is left.
     assert cost["clean"] == stem + branch + head
     assert cost["recomputed"] == head
     assert figures["floor"]["every_tap"] == pytest.approx(
@@ -111,7 +112,7 @@ def test_figures(benchmark, case, precision):
     )
 
 
-def test_changed_answers_are_counted_with_their_margins(benchmark):
+def test_changed_predictions_are_counted_with_their_margins(benchmark):
     plain = torch.tensor([[1.0, 3.0, 2.5], [4.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     other = plain.clone()
     other[0] = torch.tensor([1.0, 2.4, 2.5])
@@ -135,7 +136,7 @@ def test_changed_pixels_are_counted(benchmark):
     assert figures["changed_per_million"] == 250_000
 
 
-def test_a_side_that_leaves_a_target_out_is_no_side(benchmark, case):
+def test_a_side_that_omits_a_target_is_refused(benchmark, case):
     def plain(images):
         return benchmark.plain_loop(case, [images], "fp32")
 
@@ -146,7 +147,7 @@ def test_a_side_that_leaves_a_target_out_is_no_side(benchmark, case):
         benchmark.compare(plain, {"short": short}, case.batches)
 
 
-def test_captum_measures_what_zeroing_a_kernel_without_bias_does(benchmark, case):
+def test_captum_has_the_effect_of_zeroing_a_kernel_without_bias(benchmark, case):
     layers = case.layers(5)
     assert layers.targets == {"layer-stem": ("stem",), "layer-branch": ("branch",)}
     clean = expected(layers, [])
@@ -162,7 +163,7 @@ def test_captum_measures_what_zeroing_a_kernel_without_bias_does(benchmark, case
 
 
 def write_data(folder):
-    """Write a test split of 7 images, each of one value: twice its number."""
+    """Write a test split of 7 images; each pixel is twice the index of the image."""
     counts = dict.fromkeys(SPLITS, 0) | {"test": 7}
     (folder / "test").mkdir()
     values = np.arange(7, dtype=np.uint8)[:, None, None, None]

@@ -1,4 +1,4 @@
-"""The benchmark of training: both sides do the same work, and what it says of them is true."""
+"""The training benchmark: both sides do the same work, and its figures are correct."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def benchmark():
 
 
 class Small(nn.Module):
-    """Counts what it is trained and scored on."""
+    """A small network that records the batch sizes it is trained and scored on."""
 
     def __init__(self, classes, channels, dense):
         super().__init__()
@@ -55,7 +55,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def made(benchmark, monkeypatch):
-    """Let every network be a small one; return the list of those that were made."""
+    """Replace every network with a small one; return the list of those that are built."""
     networks = []
 
     def build(name, factory, classes, channels, size):
@@ -93,7 +93,7 @@ def test_both_sides_train_the_same_network_on_as_many_samples(benchmark, made, t
         assert torch.equal(one.first_weights, other.first_weights)
 
 
-def test_the_ratio_is_that_of_the_fastest_of_theirs(benchmark, made):
+def test_the_ratio_is_to_the_fastest_of_their_variants(benchmark, made):
     case, _ = case_of(benchmark, "classification", "--precision", "fp32")
     taken = {
         "ours_fp32": [1.0, 2.0, 4.0],
@@ -119,7 +119,7 @@ def test_variants_of_ours_differ_in_arithmetic_only(benchmark, made):
 
 
 @pytest.mark.parametrize("task", NETWORKS)
-def test_both_sides_normalize_alike(benchmark, made, monkeypatch, task):
+def test_both_sides_normalize_in_the_same_way(benchmark, made, monkeypatch, task):
     monkeypatch.setitem(benchmark.DEFAULTS[task].recipe, "augmentation", {})
     case, _ = case_of(benchmark, task)
     assert case.recipe.augmentation == Augmentation()
@@ -145,7 +145,7 @@ def test_their_mask_moves_with_the_image(benchmark, made, monkeypatch):
     assert any(not np.array_equal(mask, case.labels[row]) for row, (_, mask) in enumerate(moved))
 
 
-def test_their_intensity_is_ours(benchmark):
+def test_their_intensity_change_equals_ours(benchmark):
     intensity = benchmark.Intensity(brightness=0.5, contrast=0.25)
     image = torch.randn(1, SIZE, SIZE)
     mask = torch.randint(CLASSES, (SIZE, SIZE), dtype=torch.uint8)
@@ -162,7 +162,7 @@ def test_their_intensity_is_ours(benchmark):
 
 
 def prepare(folder, task):
-    """Write prepared data; pixels of the train images are the number of the image."""
+    """Write prepared data; each pixel is the index of its image in the split."""
     masks = task == "segmentation"
     for split, count in COUNTS.items():
         (folder / split).mkdir(parents=True)
@@ -182,7 +182,7 @@ def prepare(folder, task):
     return folder
 
 
-def test_real_samples_are_the_first_of_train(benchmark, made, tmp_path):
+def test_prepared_data_give_the_first_training_samples(benchmark, made, tmp_path):
     data = prepare(tmp_path / "made", "classification")
     options = ["--data", data, "--steps", "2", "--batch-size", "4"]
     case, about = benchmark.make_case("resnet18", arguments_of(benchmark, *options))
@@ -214,7 +214,7 @@ def test_the_program(benchmark, made, tmp_path, capsys):
 
 @pytest.mark.parametrize("task", NETWORKS)
 @pytest.mark.parametrize("wanted", [0, 1.01])
-def test_time_to_a_score_of_a_recipe(benchmark, made, tmp_path, capsys, task, wanted):
+def test_time_to_a_score_with_a_recipe(benchmark, made, tmp_path, capsys, task, wanted):
     data = prepare(tmp_path / "made", task)
     recipe = tmp_path / "recipe.json"
     recipe.write_text(
@@ -233,11 +233,11 @@ def test_time_to_a_score_of_a_recipe(benchmark, made, tmp_path, capsys, task, wa
     assert ("not reached" in printed.err) == (wanted == 1.01)
     (network,) = made
     assert network.batches == [4] * 6
-    # One image first, to see which taps meet data.
+    # The first batch, of one image, finds the taps that meet data.
     assert network.scored == [1] + [COUNTS["val"]] * 2 + [COUNTS["test"]]
 
 
-def test_time_to_a_score_of_a_training(benchmark, made, tmp_path, capsys):
+def test_time_to_a_score_of_a_configured_training(benchmark, made, tmp_path, capsys):
     data = prepare(tmp_path / "made", "classification")
     training = {
         "dataset": "cifar10",
@@ -281,7 +281,7 @@ def test_options_that_contradict_each_other_are_refused(benchmark, options, mess
 
 
 @pytest.mark.parametrize("options", [["--steps", "0"], ["--workers", "-1"], ["--threads", "two"]])
-def test_numbers_that_mean_nothing_are_refused(benchmark, options, capsys):
+def test_numbers_out_of_range_are_refused(benchmark, options, capsys):
     with pytest.raises(SystemExit):
         arguments_of(benchmark, *options)
     assert f"{options[0]}: " in capsys.readouterr().err
@@ -296,7 +296,7 @@ def test_numbers_that_mean_nothing_are_refused(benchmark, options, capsys):
         ("[1]", "holds no keys"),
     ],
 )
-def test_a_recipe_that_is_none_is_refused(benchmark, tmp_path, text, message):
+def test_an_invalid_recipe_is_refused(benchmark, tmp_path, text, message):
     recipe = tmp_path / "recipe.json"
     recipe.write_text(text)
     options = ["--to-accuracy", "0", "--data", tmp_path, "--recipe", recipe]
