@@ -1,4 +1,4 @@
-"""Write ``config/README.md``, the description of every key, from the schema."""
+"""Write ``config/README.md``, the reference of all configuration keys, from the schema."""
 
 import json
 from collections.abc import Iterator
@@ -13,20 +13,31 @@ INTRODUCTION = """\
 
 <!-- Written by workflow/scripts/describe_configuration.py from config/schema.yaml. -->
 
-`config.yaml` is the paper's experiment, `quickstart.yaml` the quick start. Copy one, change it,
-and run `snakemake --cores 8 --resources gpu=1 --configfile yours.yaml`; single top-level keys can
-be given as `--config data_dir=/my/data`. Exactly one file is read: it is not merged with
-`config.yaml`. `<name>` stands for a name of your choice. Unknown keys are refused.
+One YAML file configures everything. Two come with the workflow: `config.yaml`, the paper's
+experiment, and `quickstart.yaml`. Copy one, edit it, and run
 
-Data sets, trainings and experiments are free to add: an experiment names a training, a training
-names a data set and a network. Give each configuration a `results_dir` of its own. Whatever you
-change, only what depends on it runs again; how many processor cores or accelerators a run has makes
-nothing stale (it may move the last bits of a prediction, never those of training on a processor).
+```sh
+snakemake --cores 8 --resources gpu=1 --configfile mine.yaml
+```
+
+- An experiment names a training; a training names a data set and a network. Add as many of each as
+  you like.
+- Snakemake reads only this file and does not merge it with `config.yaml`. To override a top-level
+  key on the command line, add `--config data_dir=/my/data`.
+- Give each configuration its own `results_dir`.
+- After a change, only the jobs that depend on it run again. The numbers of CPU cores and GPUs make
+  nothing stale. They can change the last bits of a prediction, but not the weights of a network
+  trained on a CPU.
+- In the tables below, `<name>` is a name of your choice. Unknown keys are errors.
 """
 
 
+_NAMES = {"object": "mapping", "boolean": "`true`, `false`"}
+_LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
 def describe(schema: dict) -> str:
-    """Return the Markdown description of every key of a configuration schema."""
+    """Return the reference of all keys of a configuration schema as Markdown."""
     lines = [INTRODUCTION]
     for key, part in schema["properties"].items():
         lines += [f"## `{key}`", "", _sentence(part, schema), ""]
@@ -39,8 +50,11 @@ def describe(schema: dict) -> str:
 
 
 def _sentence(part: dict, schema: dict) -> str:
+    described = resolve(part, schema)
+    if described.get("type") == "object":
+        return described["description"]
     default = f" Default: `{json.dumps(part['default'])}`." if part.get("default") else ""
-    return f"{resolve(part, schema)['description']} Values: {_values(part, schema)}.{default}"
+    return f"{described['description']} Values: {_values(part, schema)}.{default}"
 
 
 def _rows(path: str, part: dict, schema: dict) -> Iterator[tuple[str, str, str, str]]:
@@ -71,22 +85,14 @@ def _values(part: dict, schema: dict) -> str:
     if "const" in part:
         return f"`{part['const']}`"
     kinds = part.get("type", [])
-    words = [kinds] if isinstance(kinds, str) else list(kinds)
-    names = {"object": "section", "array": "list", "string": "text", "boolean": "true, false"}
-    text = " or ".join(names.get(word, word) for word in words)
-    if "array" in words and "items" in part:
-        text = f"list of {_values(part['items'], schema)}"
-    limits = [
-        f"{sign} {part[name]:g}"
-        for name, sign in (
-            ("minimum", "≥"),
-            ("exclusiveMinimum", ">"),
-            ("maximum", "≤"),
-            ("exclusiveMaximum", "<"),
-        )
-        if name in part
-    ]
-    return " ".join([text, ", ".join(limits)]).strip()
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    text = " or ".join(_NAMES.get(kind, kind) for kind in kinds if kind != "null")
+    if "array" in kinds and "items" in part:
+        item, _, limits = _values(part["items"], schema).partition(" ")
+        plural = item if item.startswith("`") else f"{item}s"
+        text = f"list of {plural} {limits}".strip()
+    limits = ", ".join(f"{sign} {part[name]}" for name, sign in _LIMITS.items() if name in part)
+    return f"{text} {limits}".strip() + (" or `null`" if "null" in kinds else "")
 
 
 SCHEMA = Path("config/schema.yaml")
@@ -94,7 +100,7 @@ DESCRIPTION = Path("config/README.md")
 
 
 def write_description(schema: Path = SCHEMA, output: Path = DESCRIPTION) -> None:
-    """Write the description of a schema file to a Markdown file."""
+    """Write the reference of a schema file to a Markdown file."""
     write_text(output, describe(read_schema(schema)))
 
 
