@@ -17,7 +17,7 @@ One YAML file configures everything. Two come with the workflow: `config.yaml`, 
 experiment, and `quickstart.yaml`. Copy one, edit it, and run
 
 ```sh
-snakemake --cores 8 --resources gpu=1 --configfile mine.yaml
+snakemake all --cores 8 --resources gpu=1 --configfile mine.yaml
 ```
 
 - An experiment names a training; a training names a data set and a network. Add as many of each as
