@@ -1,7 +1,7 @@
-"""Outputs that were cut short or changed behind the workflow's back.
+"""Outputs that were truncated or changed outside of the workflow.
 
-Whoever reads one next says so in a line and names the file, or gets the very same result; what
-the line tells to do mends it.
+The next program that reads one names the file in one line, or gives the same result. Following
+the advice in that line restores the results.
 """
 
 import json
@@ -55,7 +55,7 @@ DAMAGES = {
 
 @pytest.fixture(scope="module")
 def copied(finished_once, tmp_path_factory):
-    """A copy of the finished run, to be left as it was found."""
+    """A copy of the finished run that each test leaves unchanged."""
     folder = tmp_path_factory.mktemp("truncated") / "workflow"
     shutil.copytree(finished_once.folder, folder)
     return Workflow(folder)
@@ -142,8 +142,8 @@ def digests(folder):
     return {path.name: file_digest(path) for path in folder.iterdir() if path.is_file()}
 
 
-def complaint(function, *arguments):
-    """Return what a function's UserError says, None without one."""
+def error_of(function, *arguments):
+    """Return the message of a function's UserError, or None without one."""
     try:
         function(*arguments)
     except UserError as error:
@@ -183,13 +183,13 @@ def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, 
             path.write_bytes(spoil(whole))
             out = tmp_path / str(number)
             out.mkdir()
-            if said := complaint(read, plan, out):
+            if said := error_of(read, plan, out):
                 assert str(path) in said, damage
                 assert "\n" not in said
                 assert re.search("delete it|again", said), said
                 assert digests(out) == {}, damage
                 continue
-            # Only a text's last newline, or a byte that says nothing, may be amiss unnoticed.
+            # Only a missing final newline, or a byte without meaning, may go unnoticed.
             assert damage not in ("nothing left", "half")
             found = digests(out)
             if wanted is None:
@@ -203,9 +203,7 @@ def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, 
         path.write_bytes(whole)
 
 
-def test_whichever_byte_of_a_description_is_changed_it_says_the_same_or_is_refused(
-    copied, tmp_path
-):
+def test_a_description_with_one_byte_changed_is_equal_or_refused(copied, tmp_path):
     whole = copied.path(str(DIGITS / "dataset.json")).read_bytes()
     said = read_description(copied.path(str(DIGITS / "dataset.json")))
     path = tmp_path / "dataset.json"
@@ -214,7 +212,7 @@ def test_whichever_byte_of_a_description_is_changed_it_says_the_same_or_is_refus
             content = bytearray(whole)
             content[place] ^= change
             path.write_bytes(content)
-            refused = complaint(read_description, path)
+            refused = error_of(read_description, path)
             if refused is None:
                 assert read_description(path) == said, (place, change)
             else:
@@ -222,13 +220,13 @@ def test_whichever_byte_of_a_description_is_changed_it_says_the_same_or_is_refus
                 assert "\n" not in refused
 
 
-# Through Snakemake: the same file damaged, a change of configuration that needs it, the advice
-# followed. The kept copies are hard links, so they are damaged too.
+# Through Snakemake: new jobs read damaged files, which are deleted as the message advises. The
+# copies for reuse are hard links, so they are damaged too.
 
 
 @pytest.fixture
 def linked(finished_once, tmp_path):
-    """A copy of the finished run whose kept results are the results themselves."""
+    """A copy of the finished run that preserves hard links between results and copies for reuse."""
     folder = tmp_path / "workflow"
     subprocess.run(["cp", "-a", finished_once.folder, folder], check=True)
     kept = folder / NETWORK / ".kept/model.safetensors"
@@ -242,32 +240,36 @@ def rows_of(workflow, targets):
     return [{**row, "p_holm": None} for row in rows if row["target"] in targets]
 
 
+def spoil(path, damage):
+    """Damage a file as a disk would: its times do not change."""
+    status = path.stat()
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        (NETWORK / "model.safetensors", "a byte flipped"),
-        (DIGITS / "test/images.npy", "a byte flipped"),
-        (ZERO / "predictions/baseline.parquet", "an early byte flipped"),
-        (ZERO / f"targets/{TARGET}.parquet", "a byte flipped"),
-    ],
-)
-def test_damage_is_told_before_a_new_result_rests_on_it_and_mended(linked, name, damage):
-    path = linked.path(str(name))
-    status, content = path.stat(), path.read_bytes()
-    path.write_bytes(DAMAGES[damage](content))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the disk did it, not a person
+def test_damaged_files_are_named_before_a_result_uses_them_and_can_be_made_again(linked):
     targets = {row["target"] for row in pq.read_table(linked.path(str(SUMMARY))).to_pylist()}
     before = rows_of(linked, targets)
     config = linked.config
     config["experiments"]["digits"]["named_sets"] = {"mine": ["layer3.*.conv2"]}
     linked.config = config
-    done = linked.snakemake("--cores", "2")
-    said = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", said, re.MULTILINE), said
-    assert "Traceback" not in said
-    path.unlink()
+    named_set = f"{ZERO}/targets/mine.parquet"
+    for name, wanted, damage in (
+        (ZERO / f"targets/{TARGET}.parquet", str(SUMMARY), "a byte flipped"),
+        (ZERO / "predictions/baseline.parquet", named_set, "an early byte flipped"),
+        (NETWORK / "model.safetensors", named_set, "a byte flipped"),
+        (DIGITS / "test/images.npy", named_set, "a byte flipped"),
+    ):
+        for path in linked.path(str(ZERO)).rglob("*mine*"):
+            path.unlink()
+        spoil(linked.path(str(name)), damage)
+        done = linked.snakemake(wanted, "--cores", "2")
+        said = done.stdout + done.stderr
+        assert done.returncode != 0, name
+        assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", said, re.MULTILINE), said
+        assert "Traceback" not in said
+        linked.path(str(name)).unlink()
     linked.run()
     assert rows_of(linked, targets) == before
     assert damaged(linked.path("results")) == []
@@ -275,24 +277,16 @@ def test_damage_is_told_before_a_new_result_rests_on_it_and_mended(linked, name,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_kept_predictions_are_not_taken_back_damaged(linked, damage):
+def test_damaged_copies_are_not_reused_and_a_damaged_list_of_targets_is_written_again(linked):
     predictions = linked.path(str(ZERO / "predictions/baseline.parquet"))
     digest = predictions.with_suffix(".json")
     before = pq.read_table(predictions), digest.read_text()
-    kept = predictions.parent / ".kept" / predictions.name
-    kept.write_bytes(DAMAGES[damage](kept.read_bytes()))
-    predictions.unlink()
+    spoil(predictions.parent / ".kept" / predictions.name, "a byte flipped")
+    predictions.unlink(missing_ok=True)
     digest.unlink()
-    linked.run(str(ZERO / "predictions/baseline.json"))
-    assert (pq.read_table(predictions), digest.read_text()) == before
-
-
-@pytest.mark.slow
-def test_a_damaged_list_of_targets_is_written_anew_before_jobs_read_it(linked):
     spec = min(linked.path("results/specs").glob("*.json"))
     text = spec.read_text()
     spec.write_bytes(text.encode()[:-9] + b"\xff")
-    linked.path(str(SUMMARY)).unlink()
-    linked.run()
+    linked.run(str(digest.relative_to(linked.folder)))
+    assert (pq.read_table(predictions), digest.read_text()) == before
     assert spec.read_text() == text

@@ -1,4 +1,4 @@
-"""Two runs started at once: in one results folder one of them runs, in two folders both do."""
+"""Runs started at once: one of them runs in each results folder, the others are refused."""
 
 import subprocess
 import sys
@@ -14,9 +14,9 @@ OTHER_MARGIN = 0.02  # makes every target stale, and no network
 
 
 def start(workflow, *arguments):
-    line = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "test.yaml"]
+    line = [sys.executable, "-m", "snakemake", "summary", "--cores", "2"]
     return subprocess.Popen(
-        [*line, *arguments],
+        [*line, "--configfile", "test.yaml", *arguments],
         cwd=workflow.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -24,58 +24,31 @@ def start(workflow, *arguments):
     )
 
 
-def stale_by_a_margin(workflow):
-    workflow.config = {**workflow.config, "margin": OTHER_MARGIN}
-    return workflow
-
-
-def test_in_one_folder_one_runs_and_the_other_is_told_so(finished):
-    workflow = stale_by_a_margin(finished)
-    runs = [start(workflow), start(workflow)]
-    said = {run: run.communicate()[0] for run in runs}
-    refused, worked = sorted(runs, key=lambda run: run.returncode == 0)
-    assert worked.returncode == 0, said[worked]
-    assert refused.returncode != 0
-    # By whom, is unknown in the moment before the other has written it down.
-    assert "results_dir: another run works in results (" in said[refused]
-    assert "Traceback" not in said[refused]
-    summary = pq.read_table(workflow.path(f"results/{SUMMARY}"))
-    assert set(summary["margin"].to_pylist()) == {OTHER_MARGIN}
-    assert damaged(workflow.path("results")) == []
-    assert workflow.stale() == set()
-
-
-def test_a_run_comes_through_while_others_are_refused_again_and_again(finished):
-    workflow = stale_by_a_margin(finished)
-    run = start(workflow)
-    lock = workflow.path("results/.lock")
-    while str(run.pid) not in (lock.read_text() if lock.exists() else ""):
-        time.sleep(0.05)
-    others = []
-    while run.poll() is None and len(others) < 3:
-        other = start(workflow)
-        told, _ = other.communicate()
-        others.append((other.returncode, told))
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
-    assert others
-    for status, told in others[:-1]:  # the last may have come after the end
-        assert status != 0
-        assert f"process {run.pid} on " in told
-    assert workflow.stale() == set()
-
-
-def test_in_two_folders_both_run(finished):
+def test_one_run_per_results_folder(finished):
     before = pq.read_table(finished.path(f"results/{SUMMARY}"))
     subprocess.run(["cp", "-a", "results", "others"], cwd=finished.folder, check=True)
     finished.path(f"others/{SUMMARY}").unlink()
-    workflow = stale_by_a_margin(finished)
-    runs = [start(workflow), start(workflow, "--config", "results_dir=others", "margin=0.01")]
-    for run in runs:
+    finished.config = {**finished.config, "margin": OTHER_MARGIN}
+    elsewhere = start(finished, "--config", "results_dir=others", "margin=0.01")
+    runs = [start(finished), start(finished)]
+    while all(run.poll() is None for run in runs):
+        time.sleep(0.05)
+    refused, worked = sorted(runs, key=lambda run: run.poll() is None)
+    late = start(finished)
+    for run in (refused, late):
+        said, _ = run.communicate()
+        assert run.returncode != 0, said
+        # In the moment before the other run has written it down, the process is unknown.
+        assert "results_dir: another run uses results (" in said
+        assert "Traceback" not in said
+    assert f"process {worked.pid} on " in said
+    for run in (worked, elsewhere):
         said, _ = run.communicate()
         assert run.returncode == 0, said
     for folder, margin in (("results", OTHER_MARGIN), ("others", 0.01)):
-        assert damaged(workflow.path(folder)) == []
-        summary = pq.read_table(workflow.path(f"{folder}/{SUMMARY}"))
+        assert damaged(finished.path(folder)) == []
+        summary = pq.read_table(finished.path(f"{folder}/{SUMMARY}"))
         assert set(summary["margin"].to_pylist()) == {margin}
         assert summary["value"].equals(before["value"])
+    finished.run("summary")
+    assert finished.stale("summary") == set()

@@ -16,7 +16,6 @@ COMMANDS = {
     "--summary": "params changed",
     "--summary --cores 2": "params changed",
     "--rulegraph": "digraph",
-    "--list-untracked": None,
     "--report page.html": None,
 }
 
@@ -60,10 +59,9 @@ def test_commands_that_only_look(stale):
 
 def test_a_dry_run_adds_only_files_that_are_named_by_their_content(stale):
     before = contents(stale)
-    for _ in range(2):
-        jobs = stale.stale()
-        assert jobs
-        after = contents(stale)
-        assert {path: after.get(path) for path in before} == before
-        assert all(NAMED_BY_CONTENT.fullmatch(path) for path in set(after) - set(before))
-    assert "GPU" not in stale.snakemake("-n", "-q").stderr
+    done = stale.snakemake("-n", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "GPU" not in done.stdout + done.stderr
+    after = contents(stale)
+    assert {path: after.get(path) for path in before} == before
+    assert all(NAMED_BY_CONTENT.fullmatch(path) for path in set(after) - set(before))
