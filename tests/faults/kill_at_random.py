@@ -1,10 +1,10 @@
-"""Kill the whole workflow again and again; it must end in the results of an undisturbed run.
+"""Kill the whole workflow repeatedly and compare its results with those of an undisturbed run.
 
     python tests/faults/kill_at_random.py --kills 20 --configfile config/quickstart.yaml
 
-SIGKILL goes to the process group at random moments, spread over the stages, and the same command
-is given again. After each kill every file that stands under a final name must be whole, and no
-job may live on. Prints a line of JSON for each kill, and one for the comparison at the end.
+Sends SIGKILL to the process group at random moments, spread over the stages, and repeats the same
+command. After each kill, every file under a final name must be complete and no job may still run.
+Prints a line of JSON for each kill, and one for the comparison at the end.
 """
 
 import argparse
@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "scripts"))
 from conftest import ROOT, Workflow, copy_workflow
 from whole_files import damaged, final_files
 
-# In the order in which they come. Each has the programs that run in it and the seconds that the
-# kill comes at most after the first of them was seen.
+# In the order in which they run: the programs of each stage, and the most seconds that pass between
+# the start of the first of them and the kill.
 STAGES = {
     "start": ((), 6),
     "prepare": (("prepare_dataset.py",), 3),
@@ -40,39 +40,44 @@ STAGES = {
     "predict": (("predict_targets.py", "predict_examples.py"), 6),
     "evaluate": (("evaluate_target.py",), 3),
     "aggregate": (("aggregate_results.py",), 1),
-    # A learning curve is drawn as soon as its network is trained, long before.
+    # Without plot_learning, which runs as soon as its network is trained.
     "display": (("tabulate_", "judge_", "plot_layers", "plot_interventions", "plot_map"), 3),
 }
-WEIGHTS = {"train": 4, "predict": 3, "evaluate": 3, "display": 3}  # kills compared with others
-CHECKPOINT_MINUTES = 0.05  # so that a training gets on between two kills; makes nothing stale
-DEADLINE = 1200  # seconds without a moment to kill at, or without an end
+WEIGHTS = {
+    "train": 4,
+    "predict": 3,
+    "evaluate": 3,
+    "display": 3,
+}  # number of kills relative to the other stages
+CHECKPOINT_MINUTES = 0.05  # so that a training progresses between two kills; makes nothing stale
+DEADLINE = 1200  # seconds of waiting for a stage or for the last run
 COMPARED = ("summary.parquet", "across_seeds.parquet")
 
 
-class Unexpected(Exception):  # noqa: N818  (no fault of this program)
+class Unexpected(Exception):  # noqa: N818  (not an error of this program)
     """The workflow did not do what it should."""
 
 
-def moments(kills: int, chance: random.Random) -> list[tuple[str, float]]:
+def moments(kills: int, rng: random.Random) -> list[tuple[str, float]]:
     """Return (stage, seconds after it was first seen) of each kill, in the order of stages."""
-    dealt = list(STAGES)
+    stages = list(STAGES)
     names = [name for name in STAGES for _ in range(WEIGHTS.get(name, 1))]
-    chosen = dealt[:kills] if kills >= len(dealt) else chance.sample(dealt, kills)
-    chosen += chance.choices(names, k=kills - len(chosen))
-    return [(name, chance.uniform(0, STAGES[name][1])) for name in sorted(chosen, key=dealt.index)]
+    chosen = stages[:kills] if kills >= len(stages) else rng.sample(stages, kills)
+    chosen += rng.choices(names, k=kills - len(chosen))
+    return [(name, rng.uniform(0, STAGES[name][1])) for name in sorted(chosen, key=stages.index)]
 
 
 def killed(
-    workflow: Workflow, arguments: list[str], kills: int, chance: random.Random
+    workflow: Workflow, arguments: list[str], kills: int, rng: random.Random
 ) -> Iterator[dict]:
     """Run the workflow, kill it at random moments, let it finish; yield a record of each kill.
 
-    There are fewer kills where the workflow ends before the last one.
+    There are fewer kills if the workflow finishes before the last one.
 
     Raises:
-        Unexpected: a file is damaged, a job lives on, or a run fails or never ends.
+        Unexpected: a file is damaged, a job still runs, or a run fails or never finishes.
     """
-    for number, (stage, delay) in enumerate(moments(kills, chance), 1):
+    for number, (stage, delay) in enumerate(moments(kills, rng), 1):
         process = start(workflow, arguments)
         try:
             began = time.monotonic()
@@ -101,7 +106,7 @@ def killed(
             "survivors": survivors,
         }
         if wrong or survivors:
-            raise Unexpected(f"after kill {number}: damaged {wrong}, alive {survivors}")
+            raise Unexpected(f"after kill {number}: damaged {wrong}, still running {survivors}")
     process = start(workflow, arguments)
     try:
         if process.wait(DEADLINE) != 0:
@@ -128,20 +133,20 @@ def said(workflow: Workflow) -> str:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Kill the process group, and wait for its first process."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended
+    """Kill the process group and wait for its leader."""
+    with contextlib.suppress(ProcessLookupError):  # it has exited
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def wait_for(stage: str, process: subprocess.Popen) -> None:
-    """Wait until a job of the stage, or of a later one, runs, or the process has ended."""
+    """Wait until a job of the stage or of a later one runs, or the process has exited."""
     later = list(STAGES)[list(STAGES).index(stage) :]
     programs = tuple(program for name in later for program in STAGES[name][0])
     deadline = time.monotonic() + DEADLINE
     while process.poll() is None and not any(job.startswith(programs) for job in running(process)):
         if time.monotonic() > deadline:
-            raise Unexpected(f"no job of {stage} came")
+            raise Unexpected(f"no job of stage {stage} started")
         time.sleep(0.01)
 
 
@@ -164,8 +169,8 @@ def running(process: subprocess.Popen) -> list[str]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Return the command lines of the processes that still work in a folder."""
-    deadline = time.monotonic() + 5  # what was killed may take a moment to go
+    """Return the command lines of the processes whose working folder is a given one."""
+    deadline = time.monotonic() + 5  # killed processes may take a moment to disappear
     while alive := _working_in(folder):
         if time.monotonic() > deadline:
             break
@@ -190,16 +195,18 @@ def results_of(workflow: Workflow) -> str:
 
 
 def differences(found: Path, wanted: Path) -> list[str]:
-    """Return in which numbers two folders of results differ, a line each.
+    """Return the differences between two results folders, one line each.
 
-    Rows and columns of the summaries, the tables' CSV files, and the digests of the weights and
-    of the predictions; not the seconds and the resumptions that a training's history holds.
+    Compares the rows and columns of the summaries, the CSV tables, and the digests of weights and
+    predictions, but not the training histories, which hold seconds and the number of resumptions.
     """
     different = []
     for name in COMPARED:
         ours, theirs = pq.read_table(found / name), pq.read_table(wanted / name)
         if ours.schema != theirs.schema or ours.num_rows != theirs.num_rows:
-            different.append(f"{name}: {ours.num_rows} rows, not {theirs.num_rows}, or columns")
+            different.append(
+                f"{name}: {ours.num_rows} rows, not {theirs.num_rows}, or other columns"
+            )
             continue
         different += [
             f"{name}: column {column}"
@@ -208,9 +215,9 @@ def differences(found: Path, wanted: Path) -> list[str]:
         ]
     for pattern in ("tables/*.csv", "networks/*/seed*/model.json", "**/predictions/*.json"):
         names = [{path.relative_to(of) for path in of.glob(pattern)} for of in (found, wanted)]
-        different += [f"{name}: only in one of both" for name in sorted(names[0] ^ names[1])]
+        different += [f"{name}: only in one of the two" for name in sorted(names[0] ^ names[1])]
         different += [
-            f"{name}: other bytes"
+            f"{name}: different bytes"
             for name in sorted(names[0] & names[1])
             if (found / name).read_bytes() != (wanted / name).read_bytes()
         ]
@@ -218,7 +225,7 @@ def differences(found: Path, wanted: Path) -> list[str]:
 
 
 def _equal(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> bool:
-    # Not Arrow's equality, to which a NaN differs from itself; a repr tells all digits.
+    # Arrow's equality tells a NaN from itself; repr shows all digits.
     return repr(ours.to_pylist()) == repr(theirs.to_pylist())
 
 
@@ -270,7 +277,7 @@ def main() -> None:
             )
         )
         if kills < given.kills:
-            sys.exit(f"error: it ended after {kills} kills")
+            sys.exit(f"error: it finished after {kills} kills")
         sys.exit(1 if different else 0)
 
 

@@ -1,4 +1,4 @@
-"""A disk of a few hundred MiB that holds the results of a finished run, to be filled up."""
+"""A disk of a few hundred MiB with the results of a finished run, which tests fill up."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Workflow
 
-BALLAST = "ballast.log"  # no result
+BALLAST = "ballast.log"  # not a result
 
 
 @dataclass
@@ -22,28 +22,28 @@ class Disk:
 
     @property
     def results(self) -> Path:
-        """Where it is mounted."""
+        """The results folder, on which the disk is mounted."""
         return self.workflow.path("results")
 
     def fill(self, leave: int) -> None:
-        """Leave so many bytes free."""
+        """Fill the disk up to a number of free bytes."""
         status = os.statvfs(self.results)
         free = status.f_bavail * status.f_frsize
         with (self.results / BALLAST).open("ab") as file:
             os.posix_fallocate(file.fileno(), file.tell(), free - leave)
 
     def empty(self) -> None:
-        """Take away what filled it."""
+        """Remove what filled the disk."""
         (self.results / BALLAST).unlink()
 
     def remount(self, option: str) -> None:
-        """Mount it ``ro`` or ``rw``."""
+        """Make the disk read-only (``ro``) or writable (``rw``)."""
         subprocess.run(["mount", "-o", f"remount,{option}", self.results], check=True)
 
 
 @contextlib.contextmanager
 def mounted(finished: Workflow, folder: Path) -> Iterator[Disk]:
-    """Yield a disk with a copy of a finished run, whose mount ends with the block.
+    """Yield a disk with a copy of a finished run; unmount it when the block is left.
 
     Skips the test where file systems cannot be mounted.
     """

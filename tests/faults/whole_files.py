@@ -1,4 +1,4 @@
-"""Whether every file that stands under a final name is whole, read to its end by kind."""
+"""Check that every file under a final name is complete, by reading it to its end."""
 
 import csv
 import json
@@ -18,13 +18,12 @@ NOT_RESULTS = re.compile(r"\.log$|^\.lock$|^\.snakemake")  # they grow while a j
 
 
 def damaged(results: Path) -> list[str]:
-    """Return what is wrong with the files below a folder of results, a line each.
+    """Return what is wrong with the files below a results folder, one line each.
 
-    Temporary files do not count. Digests that lie beside a file must be those of the file, which
-    may be missing.
+    Partial files do not count. A digest beside a file must be that of the file, if the file exists.
     """
     found = [f"{path}: {why}" for path in final_files(results) if (why := _damage(path))]
-    return found + list(_broken_promises(results))
+    return found + list(_wrong_digests(results))
 
 
 def final_files(results: Path) -> list[Path]:
@@ -39,7 +38,7 @@ def final_files(results: Path) -> list[Path]:
 def _damage(path: Path) -> str | None:
     read = _READERS.get(path.suffix)
     if read is None:
-        return f"no test of whether a {path.suffix} file is whole"
+        return f"no check for {path.suffix} files"
     try:
         read(path)
     except Exception as error:  # whatever a damaged file makes a library raise
@@ -86,16 +85,16 @@ _READERS = {
 }
 
 
-def _broken_promises(results: Path) -> Iterator[str]:
+def _wrong_digests(results: Path) -> Iterator[str]:
     for path in results.glob("data/*/dataset.json"):
         for name, said in json.loads(path.read_text())["sha256"].items():
-            if _is_another(path.parent / name, said):
-                yield f"{path.parent / name}: not what dataset.json says"
+            if _differs(path.parent / name, said):
+                yield f"{path.parent / name}: its digest is not that in dataset.json"
     for path in results.glob("networks/*/seed*/model.json"):
         weights = path.with_suffix(".safetensors")
-        if _is_another(weights, json.loads(path.read_text())["sha256"]):
-            yield f"{weights}: not what model.json says"
+        if _differs(weights, json.loads(path.read_text())["sha256"]):
+            yield f"{weights}: its digest is not that in model.json"
 
 
-def _is_another(path: Path, digest: str) -> bool:
+def _differs(path: Path, digest: str) -> bool:
     return path.exists() and file_digest(path) != digest

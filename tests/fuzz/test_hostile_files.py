@@ -1,4 +1,4 @@
-"""Files that were made to do harm: refused, and nothing in them runs or leaves its folder."""
+"""Malicious files are refused: nothing in them runs or is written outside of its folder."""
 
 import gzip
 import io
@@ -41,14 +41,14 @@ class Harm:
 
 @pytest.fixture
 def harm(tmp_path):
-    """The folder that a payload makes; it must not be there at the end."""
+    """The folder that a payload makes; it must not exist at the end."""
     folder = tmp_path / "harm"
     yield folder
     assert not folder.exists()
 
 
 def pickles(harm: Path) -> list[bytes]:
-    """What a pickle may look like: plain, of torch (both forms), of numpy."""
+    """Pickles with a payload: plain, of torch (both formats), of numpy."""
     written = [pickle.dumps(Harm(harm)), pickle.dumps(Harm(harm), protocol=0)]
     for new_form in (True, False):
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Jobs of a real run and the GPUs of one machine, here two that do not exist."""
+"""Jobs of a real run share the GPUs of one host, here two that do not exist."""
 
 import os
 import re
@@ -12,19 +12,19 @@ PROGRAMS = ("train_network.py", "predict_targets.py", "predict_examples.py")
 
 
 def devices_in_use(snakemake: psutil.Process) -> list[str]:
-    """Return the device of each program that computes now."""
+    """Return the device of each program that is running."""
     devices = []
     for process in snakemake.children(recursive=True):
         try:
             words = process.cmdline()
             if len(words) > 1 and words[1].endswith(PROGRAMS):
                 devices.append(process.environ()["CUDA_VISIBLE_DEVICES"])
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # it has just exited
             continue
     return devices
 
 
-def test_two_jobs_have_two_gpus(finished, tmp_path):
+def test_two_jobs_use_two_gpus(finished, tmp_path):
     command = [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", "--cores", "8"]
     arguments = ["--resources", "gpu=3", "--forcerun", "predict", "--", "predictions"]
     environment = {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -41,14 +41,13 @@ def test_two_jobs_have_two_gpus(finished, tmp_path):
             seen.append(devices_in_use(psutil.Process(run.pid)))
             time.sleep(0.05)
     assert run.returncode == 0, (tmp_path / "out").read_text()
-    # Three may start, for Snakemake has been told of three GPUs and their jobs share the cores;
-    # the slots know of two.
+    # Snakemake may start three, because it was told of three GPUs. There are slots for two.
     assert max(map(len, seen)) == 2
     assert all(len(set(devices)) == len(devices) for devices in seen)
     assert {device for devices in seen for device in devices} == {"0", "1"}
 
 
-def test_every_job_that_asks_for_a_gpu_takes_a_slot(finished_once):
+def test_every_job_that_requests_a_gpu_runs_in_a_slot(finished_once):
     text = finished_once.snakemake("-n", "--printshellcmds", "--forceall").stdout
     blocks = [block for block in re.split(r"\n(?=\[)", text) if "gpu=1" in block]
     rules = {re.search(r"^rule (\w+):$", block, re.MULTILINE)[1] for block in blocks}
@@ -56,7 +55,7 @@ def test_every_job_that_asks_for_a_gpu_takes_a_slot(finished_once):
     assert all("exec python workflow/scripts/run_on_gpu.py python " in block for block in blocks)
 
 
-def test_without_a_number_of_gpus_there_is_one(finished):
+def test_the_default_is_one_gpu(finished):
     job = ["--cores", "2", "--forcerun", "judge_claims", "--", "results/tables/claims.csv"]
     done = finished.snakemake(*job)
     text = done.stdout + done.stderr

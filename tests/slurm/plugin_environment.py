@@ -1,4 +1,4 @@
-"""An environment like that of `make slurm`, without installing again what this one has."""
+"""Make an environment like that of `make slurm` from the packages of the present one."""
 
 import re
 import subprocess
@@ -18,8 +18,8 @@ def _packages(lock: str) -> dict[str, str]:
 def make(folder: Path) -> Path:
     """Make the environment and return its Python.
 
-    It sees this one's packages, which tests/unit/test_profiles.py holds to the same releases, and
-    has the rest of requirements-slurm.lock in itself, so that this one stays without it.
+    It uses the packages of the present one (tests/unit/repository/test_profiles.py checks that both
+    lock files pin the same releases) and installs only the rest of requirements-slurm.lock.
 
     Args:
         folder: where to make it; does not exist.

@@ -1,8 +1,7 @@
-"""A SLURM cluster on this machine: real daemons, two logical nodes, each with one fake GPU.
+"""A SLURM cluster on this host: real daemons, two logical nodes, each with one simulated GPU.
 
-As a program it is the daemons' guardian: it starts them in a folder of their own, and ends them,
-with all that their jobs started, when its input closes. So they end with the tests, even where
-those are killed.
+As a program it guards the daemons: it starts them in a folder of their own and, when its standard
+input closes, kills them and all processes of their jobs. So nothing outlives tests that are killed.
 """
 
 import ctypes
@@ -24,11 +23,11 @@ import psutil
 NODES = ("n1", "n2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 PACKAGES = ("slurm-wlm", "munge")
-DEADLINE = 60  # seconds until the nodes are there, or all is gone
+DEADLINE = 60  # seconds until the nodes are up, or everything has exited
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
-# No accounting, as on the barest cluster; jobs are found by their parents, as no control groups
-# may be made in a container. A job that is requeued waits until its credential has expired.
+# No accounting, as on a minimal cluster. Processes of jobs are found by their parents, because
+# containers cannot make control groups. A requeued job waits until its credential has expired.
 CONFIGURATION = """
 ClusterName=small
 SlurmctldHost={host}(127.0.0.1)
@@ -67,13 +66,13 @@ PartitionName=max
 
 
 class Cluster:
-    """The running cluster; a context that ends it."""
+    """A running cluster; leaving the context stops it."""
 
     def __enter__(self) -> "Cluster":
         """Start the daemons and wait for the nodes.
 
         Raises:
-            RuntimeError: they did not come up; with what the guardian said.
+            RuntimeError: they did not start; with the output of the guardian.
         """
         self._guardian = subprocess.Popen(
             [sys.executable, __file__],
@@ -81,7 +80,7 @@ class Cluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a Ctrl-C to the tests is not one to it
+            start_new_session=True,  # Ctrl-C in the tests does not reach it
         )
         line = self._guardian.stdout.readline()
         if not line:
@@ -90,12 +89,12 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
-        """End the daemons; return when they have ended."""
+        """Stop the daemons and wait until they have exited."""
         self._guardian.communicate(timeout=2 * DEADLINE)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which SLURM's commands talk to this cluster."""
+        """The environment in which SLURM's commands use this cluster."""
         return _environment(self.folder)
 
     def run(self, *command: str) -> str:
@@ -108,13 +107,13 @@ class Cluster:
 
 
 def missing_programs() -> list[str]:
-    """Return those of SLURM's programs that are not installed."""
+    """Return the SLURM programs that are not installed."""
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
     return [name for name in PROGRAMS if not shutil.which(name, path=path)]
 
 
 def install_programs() -> None:
-    """Install Debian's packages; needs to be root.
+    """Install the Debian packages, as root.
 
     Raises:
         CalledProcessError: apt-get failed.
@@ -162,8 +161,8 @@ def _write_configuration(folder: Path) -> None:
     (folder / "slurm.conf").write_text(text)
     (folder / "gres.conf").write_text("Name=gpu Type=small File=/dev/null\n")
     (folder / "state").mkdir()
-    # Snakemake's plugin hides SLURM's variables from srun, which then knows no other cluster than
-    # the one in /etc.
+    # Snakemake's plugin hides SLURM's variables from srun, which then finds only the cluster
+    # configured in /etc.
     srun = folder / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
@@ -206,12 +205,12 @@ def _wait(condition, folder: Path, what: str) -> None:
     while not condition():
         if time.monotonic() > end:
             logs = [path.read_text()[-2000:] for path in sorted(folder.glob("*.log"))]
-            raise TimeoutError("\n".join([f"{what} did not come up", *logs]))
+            raise TimeoutError("\n".join([f"{what} did not start", *logs]))
         time.sleep(0.1)
 
 
 def _end_everything() -> None:
-    """End all that descends from this process: daemons, and what their jobs left."""
+    """Kill all descendants of this process: daemons and processes of their jobs."""
     kind = signal.SIGTERM
     end = time.monotonic() + DEADLINE
     while processes := psutil.Process().children(recursive=True):
@@ -224,17 +223,17 @@ def _end_everything() -> None:
                 pass
         kind = signal.SIGKILL
         if time.monotonic() > end:
-            raise TimeoutError(f"these would not end: {processes}")
+            raise TimeoutError(f"still running: {processes}")
 
 
 def guard() -> None:
-    """Start the daemons, print their folder as JSON, and end them when the input closes."""
-    # Daemons' children that lose their parents become this process's own.
+    """Start the daemons, print their folder as JSON, and stop them when standard input closes."""
+    # Orphaned children of the daemons become children of this process.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: a socket's path has a limit
-    folder.chmod(0o755)  # as munged wants it
+    folder.chmod(0o755)  # munged requires it
     try:
         _write_configuration(folder)
         _start_daemons(folder)

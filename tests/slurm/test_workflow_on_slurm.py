@@ -1,4 +1,4 @@
-"""The workflow on a real SLURM, through its profile: bundled, within the GPUs, through faults."""
+"""The workflow on a real SLURM, through its profile: bundles, GPU limits, failures."""
 
 import contextlib
 import getpass
@@ -20,7 +20,7 @@ from conftest import Workflow, copy_workflow
 
 pytestmark = pytest.mark.slow
 
-# Three trainings for two GPUs; few targets, as what matters here is how they get through.
+# Three trainings for two GPUs, and few targets.
 CONFIG = {
     "datasets": {
         "digits": {"source": "digits", "fractions": {"train": 0.2, "val": 0.1, "test": 0.7}},
@@ -36,14 +36,14 @@ CONFIG = {
     "experiments": {"digits": {"training": "digits", "sets": ["shortcut"]}},
 }
 THREADS = ["--set-threads", "predict=1"]
-# These jobs are short, and nobody shares this controller.
+# These jobs are short, and no other user shares this controller.
 ASK_OFTEN = ["--seconds-between-status-checks=1", "--slurm-init-seconds-before-status-checks=1"]
-DEADLINE = 1200  # seconds that anything here may take, on a busy machine
+DEADLINE = 1200  # seconds that any step may take on a busy host
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A real SLURM with two nodes, one GPU each."""
+    """A real SLURM cluster with two nodes, one GPU each."""
     if os.geteuid() != 0:
         pytest.skip("slurmd runs jobs only as root")
     if small_cluster.missing_programs():
@@ -66,7 +66,7 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local_summary(tmp_path_factory):
-    """The summary without a cluster, with the same threads."""
+    """The summary of a run without a cluster, with the same threads."""
     workflow = copy_workflow(tmp_path_factory.mktemp("local") / "workflow")
     workflow.config = CONFIG
     workflow.run("summary", *THREADS)
@@ -94,7 +94,7 @@ class Run:
     workflow: Workflow
     cluster: small_cluster.Cluster
     process: subprocess.Popen
-    # The nodes of the jobs that had a GPU at a time, for each look at the queue.
+    # For each look at the queue, the nodes of the jobs that had a GPU.
     gpu_nodes: list[list[str]] = field(default_factory=list)
 
     def queue(self) -> list[Job]:
@@ -121,7 +121,7 @@ class Run:
         while not condition():
             self.queue()
             assert self.process.poll() is None, self.output()
-            assert time.monotonic() < end, f"{what} did not come: {self.output()}"
+            assert time.monotonic() < end, f"timed out waiting for {what}: {self.output()}"
             time.sleep(0.1)
 
     def finish(self) -> None:
@@ -133,7 +133,7 @@ class Run:
         assert self.process.returncode == 0, self.output()
 
     def submitted(self) -> list[str]:
-        """Return the numbers that SLURM gave to what was submitted."""
+        """Return the SLURM job IDs of the submitted jobs."""
         return re.findall(r"submitted with SLURM jobid (\d+)", self.output())
 
     def summary(self):
@@ -142,7 +142,7 @@ class Run:
 
 @pytest.fixture
 def start(cluster, python, tmp_path):
-    """A function that starts the workflow on the cluster; what it leaves is ended."""
+    """A function that starts the workflow on the cluster; remaining jobs are cancelled."""
     runs = []
 
     def begin(*targets, **edited):
@@ -171,7 +171,7 @@ def start(cluster, python, tmp_path):
     cluster.run("scancel", "--user", getpass.getuser())
 
 
-def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster, local_summary):
+def test_few_jobs_use_both_gpus_and_give_the_results_of_one_host(start, cluster, local_summary):
     run = start()
     run.wait_for(lambda: len(run.submitted()) == 4, "the trainings")
     asked = cluster.run("scontrol", "show", "job", run.training(2).number)
@@ -181,7 +181,7 @@ def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster,
     run.finish()
     # One for the data, one per training, two per network for its targets, one for the summary.
     assert len(run.submitted()) == 1 + 3 + 3 * 2 + 1
-    # Both GPUs were in use, never by two jobs.
+    # Both GPUs were in use, each by one job at a time.
     assert max(map(len, run.gpu_nodes)) == 2
     assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes)
     pandas.testing.assert_frame_equal(run.summary(), local_summary)
@@ -190,8 +190,10 @@ def test_a_handful_of_jobs_within_the_gpus_end_as_on_one_machine(start, cluster,
     assert "Nothing to be done" in again.output()
 
 
-def test_faults_of_jobs_a_node_and_snakemake_itself(start, cluster, local_summary):
-    # A name that Python has for something else, too.
+def test_cancelled_and_requeued_jobs_a_lost_node_and_a_killed_snakemake(
+    start, cluster, local_summary
+):
+    # The partition's name is also that of a Python function, which the profile must not call.
     run = start("summary", gpu_partition="max", gpu_model="small")
     run.wait_for(lambda: sum("epoch 1/" in run.log(seed) for seed in range(3)) == 2, "trainings")
     cancelled, requeued = [seed for seed in range(3) if "epoch 1/" in run.log(seed)]
@@ -208,7 +210,7 @@ def test_faults_of_jobs_a_node_and_snakemake_itself(start, cluster, local_summar
     run.wait_for(lambda: run.training(waiting).state == "PENDING", "the loss of the node")
     cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=RESUME")
 
-    # Only what was cancelled is Snakemake's to submit again.
+    # Snakemake resubmits only the cancelled job; SLURM restarts the others.
     run.wait_for(lambda: len(run.submitted()) == 1 + 3 + 1, "the second attempt")
     run.process.kill()
     run.process.wait()
@@ -238,7 +240,7 @@ with small_cluster.Cluster() as cluster:
 
 
 def of_cluster(folder):
-    """Return the processes that a cluster in a folder consists of, or that a job of it started."""
+    """Return the processes of a cluster and of its jobs."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -252,12 +254,12 @@ def of_cluster(folder):
 
 def names_of(processes):
     for process in processes:
-        with contextlib.suppress(psutil.Error):  # it has just ended
+        with contextlib.suppress(psutil.Error):  # it has just exited
             yield process.name()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
-def test_tests_that_are_interrupted_leave_no_daemon_and_no_job(cluster, number):
+def test_interrupted_tests_leave_no_daemon_and_no_job(cluster, number):
     tests = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(Path(__file__).parent)],
         stdout=subprocess.PIPE,
@@ -270,7 +272,7 @@ def test_tests_that_are_interrupted_leave_no_daemon_and_no_job(cluster, number):
         end = time.monotonic() + small_cluster.DEADLINE
         wanted = {"munged", "slurmctld", "slurmd", "sleep"}
         while missing := wanted - set(names_of(of_cluster(folder))):
-            assert time.monotonic() < end, missing  # a job that runs may not have its process yet
+            assert time.monotonic() < end, missing  # a running job may not have its process yet
     except BaseException:
         tests.kill()
         raise
