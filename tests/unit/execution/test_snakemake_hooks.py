@@ -144,7 +144,8 @@ def test_a_run_has_one_gpu_no_limit_of_jobs_per_second_and_our_signal_handlers(s
     text, found, started = snakemake("--cores", "2", "--jobs", "2")
     assert (found["adds_files"], found["starts_jobs"]) == (True, True)
     assert (found["gpus"], found["limit"], found["threshold"]) == (1, 1, 1_000_000)
-    assert "No --resources gpu=N was given" in text
+    assert text.count("No --resources gpu=N was given") == 1
+    assert "Provided resources: gpu=1" in text
     assert started == {
         "limiter": job_scheduler.JobRateLimiter.__name__,
         "terminate": True,
