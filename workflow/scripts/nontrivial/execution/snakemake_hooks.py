@@ -11,7 +11,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -203,10 +203,7 @@ def pass_signals_to_trainings() -> None:
     At SIGTERM Snakemake itself waits for running jobs, which can take a day for a training; a
     closed terminal kills it.
     """
-    before: dict[int, Callable] = {
-        signal.SIGTERM: signal.getsignal(signal.SIGTERM),  # start no new jobs
-        signal.SIGINT: signal.getsignal(signal.SIGINT),  # cancel the jobs
-    }
+    start_no_new_jobs, cancel = map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))
 
     def stop(number: int, frame: FrameType | None) -> None:
         for process in psutil.Process().children(recursive=True):
@@ -216,7 +213,9 @@ def pass_signals_to_trainings() -> None:
                     process.send_signal(number)
             except psutil.Error:  # it has just exited
                 continue
-        before.get(number, before[signal.SIGTERM])(number, frame)
+        handler = cancel if number == signal.SIGINT else start_no_new_jobs
+        if callable(handler):
+            handler(number, frame)
 
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, for example

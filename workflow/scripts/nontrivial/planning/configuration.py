@@ -82,8 +82,9 @@ def _text_keys(value: Any) -> Any:
 
 def _is_finite_number(checker: TypeChecker, value: object) -> bool:
     # YAML reads .nan and .inf, which pass minimum and maximum and cannot be written as JSON.
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
 
 
 _Validator = validators.extend(
