@@ -77,7 +77,7 @@ def fill_during_training(disk, training):
     filler.start()
     often = "checkpoint_minutes=0.001"
     wanted = f"results/networks/{training}/seed0/model.json"
-    done = disk.workflow.snakemake(wanted, "--cores", "2", "--config", often)
+    done = disk.workflow.snakemake("--cores", "2", wanted, "--config", often)
     filler.join()
     assert "no checkpoint: No space left on device" in done.stderr
     return done
@@ -94,7 +94,7 @@ def test_full_disks_are_named_and_with_space_the_results_are_the_same(finished_o
             disk.fill(space)
             target = disk.results / wanted if wanted else removed[0]
             relative = str(target.relative_to(disk.workflow.folder))
-            done = disk.workflow.snakemake(relative, "--cores", "2")
+            done = disk.workflow.snakemake("--cores", "2", relative)
             disk.empty()
             refused(done, disk.results, stage)
         disk.workflow.run("data")

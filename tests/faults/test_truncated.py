@@ -264,7 +264,7 @@ def test_damaged_files_are_named_before_a_result_uses_them_and_can_be_made_again
         for path in linked.path(str(ZERO)).rglob("*mine*"):
             path.unlink()
         spoil(linked.path(str(name)), damage)
-        done = linked.snakemake(wanted, "--cores", "2")
+        done = linked.snakemake("--cores", "2", wanted)
         said = done.stdout + done.stderr
         assert done.returncode != 0, name
         assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", said, re.MULTILINE), said

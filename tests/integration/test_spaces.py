@@ -28,7 +28,7 @@ def test_a_small_run_and_its_report(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
         "summary.parquet",
-        "figures/layers-digits.svg",
+        "figures/interventions-digits.svg",
         "data/t1/dataset.json",
         "report.html",
     ):
