@@ -41,6 +41,7 @@ benchmark: $(INSTALLED)
 		--precision fp32 bf16 --rounds 3
 	$(BIN)/python benchmarks/train.py --network resnet34 --steps 20
 	$(BIN)/python benchmarks/train.py --network pspnet_resnet34 --steps 8
+	$(BIN)/python benchmarks/busy.py
 	$(BIN)/python benchmarks/larger_than_memory.py --gib 6
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/dag.py --targets 100 1000 10000
