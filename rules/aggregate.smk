@@ -11,15 +11,22 @@ rule aggregate:
         across_seeds=f"{RESULTS}/across_seeds.parquet",
     log:
         f"{LOGS}/aggregate.log",
+    benchmark:
+        f"{BENCHMARKS}/aggregate.tsv"
     conda:
         "../envs/evaluate.yaml"
     threads: 8
     params:
         targets=PLAN.target_list().path,
         code=code("aggregate_results.py"),
+        program=program("aggregate_results.py"),
     shell:
-        "python {SCRIPTS:q}/aggregate_results.py --targets {params.targets:q} --threads {threads}"
-        " --output {output.summary:q} --across-seeds {output.across_seeds:q} --log {log:q}"
+        "python {params.program:q}"
+        " --targets {params.targets:q}"
+        " --threads {threads}"
+        " --output {output.summary:q}"
+        " --across-seeds {output.across_seeds:q}"
+        " --log {log:q}"
 
 
 rule summary:

@@ -8,9 +8,20 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
+
+if not isinstance(workflow.current_basedir, LocalSourceFile):
+    raise WorkflowError(
+        "nontrivial runs from a checkout only: its programs and kernel tables are files beside the"
+        " Snakefile. Clone the repository and give the module the path <checkout>/workflow/Snakefile."
+    )
+if workflow.modifier.path_modifier.prefix:
+    raise WorkflowError(
+        "nontrivial takes no prefix: set results_dir in the module's configuration instead."
+    )
 
 # Relative, so that a moved folder makes nothing stale.
-ROOT = Path(os.path.relpath(workflow.basedir))
+ROOT = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
@@ -23,7 +34,7 @@ from nontrivial.planning.plan import Plan
 from nontrivial.data.manifest import source_identity
 
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 try:
     PLAN = Plan(complete(config, read_schema(ROOT / "config" / "schema.yaml")), ROOT)
@@ -36,6 +47,7 @@ DATA = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/networks/{{training}}/seed{{seed}}"
 EXPERIMENT = f"{RESULTS}/{{experiment}}/seed{{seed}}/zero"
 LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
 
 SPLITS = ["train", "val", "test"]
 PREPARED = ["images.npy", "labels.npy", "samples.parquet"]
@@ -51,6 +63,34 @@ def code(program, factory=None):
         return " ".join([ours, *(fingerprint(file, [Path.cwd()]) for file in own if file)])
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def untracked(value):
+    """Return a parameter whose change reruns nothing: Snakemake leaves those out that take `output`.
+
+    Shell commands use parameters only: in a `module` they do not see this file's variables.
+    """
+    return lambda wildcards, output: value
+
+
+def program(name):
+    """Return the path of a program in workflow/scripts, as a parameter."""
+    return untracked(str(SCRIPTS / name))
+
+
+@functools.cache
+def raw_data(dataset):
+    """Return the identity of a data set's raw files: their content, not their times."""
+    cache = Path(".snakemake", "nontrivial", f"{dataset}.json")
+    try:
+        return source_identity(
+            PLAN.config["datasets"][dataset],
+            Path(PLAN.config["data_dir"]),
+            cache,
+            save=snakemake_hooks.adds_files(workflow),
+        )
+    except UserError as error:
+        raise WorkflowError(f"datasets.{dataset}: {error}") from None
 
 
 def data_of(wildcards):
@@ -78,6 +118,22 @@ def prepared(*splits):
 def network_file(name):
     """Return an input function: a file of the trained network of a job's experiment."""
     return lambda w: f"{RESULTS}/networks/{PLAN.training(w.experiment)}/seed{w.seed}/{name}"
+
+
+def predictions(suffix, baseline=False):
+    """Return an input function: the file with the predictions of a target, or of the baseline."""
+
+    def path(wildcards):
+        targets = PLAN.targets(wildcards.experiment)
+        batch = targets["baseline" if baseline else wildcards.target].batch
+        return f"{EXPERIMENT}/predictions/{batch}{suffix}"
+
+    return path
+
+
+def captioned(path, caption, category, **labels):
+    """Return an output that Snakemake's report shows, with its caption."""
+    return report(path, caption=f"../workflow/report/{caption}", category=category, labels=labels)
 
 
 def names(section):

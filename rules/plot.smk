@@ -12,11 +12,6 @@ NUMBERS = {
 }
 
 
-def captioned(path, caption, category, **labels):
-    """Register a file for the report."""
-    return report(path, caption=f"../workflow/report/{caption}", category=category, labels=labels)
-
-
 rule tabulate_paper:
     input:
         **NUMBERS,
@@ -29,16 +24,25 @@ rule tabulate_paper:
         ),
     log:
         f"{LOGS}/tabulate_paper.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_paper.tsv"
     conda:
         "../envs/plot.yaml"
     params:
         settings=PLAN.paper_settings(),
         code=code("tabulate_paper.py"),
+        program=program("tabulate_paper.py"),
         paper=file_digest(PAPER / "results.csv"),
     shell:
-        "python {SCRIPTS:q}/tabulate_paper.py --settings {params.settings:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q} --paper {input.paper:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q} --html {output.html:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --paper {input.paper:q}"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --html {output.html:q}"
+        " --log {log:q}"
 
 
 rule judge_claims:
@@ -51,16 +55,25 @@ rule judge_claims:
         html=captioned(f"{TABLE}/claims.html", "claims.rst", "Beside the paper", table="Claims"),
     log:
         f"{LOGS}/judge_claims.log",
+    benchmark:
+        f"{BENCHMARKS}/judge_claims.tsv"
     conda:
         "../envs/plot.yaml"
     params:
         settings=PLAN.claims_settings(),
         code=code("judge_claims.py"),
+        program=program("judge_claims.py"),
         claims=file_digest(PAPER / "claims.csv"),
     shell:
-        "python {SCRIPTS:q}/judge_claims.py --settings {params.settings:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q} --claims {input.claims:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q} --html {output.html:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --claims {input.claims:q}"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --html {output.html:q}"
+        " --log {log:q}"
 
 
 rule tabulate_targets:
@@ -77,15 +90,23 @@ rule tabulate_targets:
         ),
     log:
         f"{LOGS}/tabulate_targets/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tabulate_targets/{{experiment}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
         settings=lambda w: canonical({"experiment": w.experiment}),
         code=code("tabulate_targets.py"),
+        program=program("tabulate_targets.py"),
     shell:
-        "python {SCRIPTS:q}/tabulate_targets.py --settings {params.settings:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q} --html {output.html:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --html {output.html:q}"
+        " --log {log:q}"
 
 
 rule plot_layers:
@@ -102,15 +123,22 @@ rule plot_layers:
         png=f"{FIGURE}/layers-{{experiment}}.png",
     log:
         f"{LOGS}/plot_layers/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_layers/{{experiment}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
         settings=lambda w: PLAN.figure_settings(experiment=w.experiment),
         code=code("plot_layers.py"),
+        program=program("plot_layers.py"),
     shell:
-        "python {SCRIPTS:q}/plot_layers.py --settings {params.settings:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q}"
-        " --svg {output.svg:q} --png {output.png:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --svg {output.svg:q}"
+        " --png {output.png:q}"
+        " --log {log:q}"
 
 
 rule plot_interventions:
@@ -128,6 +156,8 @@ rule plot_interventions:
         png=f"{FIGURE}/interventions-{{experiment}}.png",
     log:
         f"{LOGS}/plot_interventions/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_interventions/{{experiment}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
@@ -135,11 +165,17 @@ rule plot_interventions:
             experiment=w.experiment, **PLAN.beside_the_paper(w.experiment)
         ),
         code=code("plot_interventions.py"),
+        program=program("plot_interventions.py"),
         paper=file_digest(PAPER / "results.csv"),
     shell:
-        "python {SCRIPTS:q}/plot_interventions.py --settings {params.settings:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q} --paper {input.paper:q}"
-        " --svg {output.svg:q} --png {output.png:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --paper {input.paper:q}"
+        " --svg {output.svg:q}"
+        " --png {output.png:q}"
+        " --log {log:q}"
 
 
 rule plot_map:
@@ -157,16 +193,24 @@ rule plot_map:
         png=f"{FIGURE}/map-{{experiment}}.png",
     log:
         f"{LOGS}/plot_map/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_map/{{experiment}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
         settings=lambda w: PLAN.figure_settings(experiment=w.experiment),
         code=code("plot_map.py"),
+        program=program("plot_map.py"),
         kernels=lambda w: PLAN.table_digest(PLAN.training(w.experiment)),
     shell:
-        "python {SCRIPTS:q}/plot_map.py --settings {params.settings:q} --kernels {input.kernels:q}"
-        " --summary {input.summary:q} --across-seeds {input.across_seeds:q}"
-        " --svg {output.svg:q} --png {output.png:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --kernels {input.kernels:q}"
+        " --summary {input.summary:q}"
+        " --across-seeds {input.across_seeds:q}"
+        " --svg {output.svg:q}"
+        " --png {output.png:q}"
+        " --log {log:q}"
 
 
 rule plot_learning:
@@ -187,6 +231,8 @@ rule plot_learning:
         png=f"{FIGURE}/learning-{{training}}.png",
     log:
         f"{LOGS}/plot_learning/{{training}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_learning/{{training}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
@@ -194,10 +240,15 @@ rule plot_learning:
             training=w.training, seeds=sorted(PLAN.config["trainings"][w.training]["seeds"])
         ),
         code=code("plot_learning.py"),
+        program=program("plot_learning.py"),
     shell:
-        "python {SCRIPTS:q}/plot_learning.py --settings {params.settings:q}"
-        " --dataset {input.dataset:q} --history {input.histories:q}"
-        " --svg {output.svg:q} --png {output.png:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --dataset {input.dataset:q}"
+        " --history {input.histories:q}"
+        " --svg {output.svg:q}"
+        " --png {output.png:q}"
+        " --log {log:q}"
 
 
 # The slices of the first seed only: an example, no statistic.
@@ -218,6 +269,8 @@ rule plot_slices:
         png=f"{FIGURE}/slices-{{experiment}}.png",
     log:
         f"{LOGS}/plot_slices/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_slices/{{experiment}}.tsv"
     conda:
         "../envs/plot.yaml"
     params:
@@ -225,10 +278,15 @@ rule plot_slices:
             experiment=w.experiment, targets=PLAN.example_names(w.experiment)
         ),
         code=code("plot_slices.py"),
+        program=program("plot_slices.py"),
     shell:
-        "python {SCRIPTS:q}/plot_slices.py --settings {params.settings:q}"
-        " --dataset {input.dataset:q} --examples {input.examples:q}"
-        " --svg {output.svg:q} --png {output.png:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --dataset {input.dataset:q}"
+        " --examples {input.examples:q}"
+        " --svg {output.svg:q}"
+        " --png {output.png:q}"
+        " --log {log:q}"
 
 
 rule tables:

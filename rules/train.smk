@@ -15,6 +15,8 @@ rule train:
         history=f"{NETWORK}/training.parquet",
     log:
         f"{LOGS}/train/{{training}}-seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{training}}-seed{{seed}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: lambda w: PLAN.config["trainings"][w.training]["recipe"]["threads"]
@@ -24,14 +26,22 @@ rule train:
         settings=lambda w: PLAN.training_settings(w.training),
         kernels=lambda w: PLAN.structure(w.training),
         code=lambda w: code("train_network.py", PLAN.factory(w.training)),
-    # exec, so that a signal to the shell reaches the training. The minutes are no parameter, so
-    # that they make nothing stale.
+        program=program("train_network.py"),
+        on_gpu=program("run_on_gpu.py"),
+        checkpoint_minutes=untracked(PLAN.config["checkpoint_minutes"]),
+    # exec passes signals on from the shell to the training.
     shell:
-        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/train_network.py"
-        " --settings {params.settings:q} --seed {wildcards.seed}"
-        ' --data "$(dirname {input.dataset:q})" --kernels {input.kernels:q}'
-        " --output {output.model:q} --digest {output.digest:q} --history {output.history:q}"
-        " --checkpoint-minutes {PLAN.config[checkpoint_minutes]} --code {params.code:q} --log {log:q}"
+        "exec python {params.on_gpu:q} python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --seed {wildcards.seed}"
+        ' --data "$(dirname {input.dataset:q})"'
+        " --kernels {input.kernels:q}"
+        " --output {output.model:q}"
+        " --digest {output.digest:q}"
+        " --history {output.history:q}"
+        " --checkpoint-minutes {params.checkpoint_minutes}"
+        " --code {params.code:q}"
+        " --log {log:q}"
 
 
 rule networks:

@@ -4,17 +4,6 @@
 #        evaluate: the predictions of its batch or of the baseline, the target, the margin, the code.
 
 
-def predictions(suffix, baseline=False):
-    """Return an input function: the file that holds a target's (or the baseline's) predictions."""
-
-    def path(wildcards):
-        targets = PLAN.targets(wildcards.experiment)
-        batch = targets["baseline" if baseline else wildcards.target].batch
-        return f"{EXPERIMENT}/predictions/{batch}{suffix}"
-
-    return path
-
-
 rule predict:
     input:
         network=network_file("model.json"),
@@ -27,6 +16,8 @@ rule predict:
         digest=f"{EXPERIMENT}/predictions/{{batch}}.json",
     log:
         f"{LOGS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.log",
+    benchmark:
+        f"{BENCHMARKS}/predict/{{experiment}}-seed{{seed}}-{{batch}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: max(1, 8 // GPUS)
@@ -36,12 +27,19 @@ rule predict:
         settings=lambda w: PLAN.prediction_settings(w.experiment),
         targets=lambda w: PLAN.batches(w.experiment)[w.batch].path,
         code=lambda w: code("predict_targets.py", PLAN.factory(PLAN.training(w.experiment))),
+        program=program("predict_targets.py"),
+        on_gpu=program("run_on_gpu.py"),
     shell:
-        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/predict_targets.py"
+        "exec python {params.on_gpu:q} python {params.program:q}"
         " --settings {params.settings:q}"
-        ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
-        " --kernels {input.kernels:q} --targets {params.targets:q} --threads {threads}"
-        " --output {output.predictions:q} --digest {output.digest:q} --code {params.code:q}"
+        ' --data "$(dirname {input.dataset:q})"'
+        " --model {input.weights:q}"
+        " --kernels {input.kernels:q}"
+        " --targets {params.targets:q}"
+        " --threads {threads}"
+        " --output {output.predictions:q}"
+        " --digest {output.digest:q}"
+        " --code {params.code:q}"
         " --log {log:q}"
 
 
@@ -57,17 +55,25 @@ rule evaluate:
         f"{EXPERIMENT}/targets/{{target}}.parquet",
     log:
         f"{LOGS}/evaluate/{{experiment}}-seed{{seed}}-{{target}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{experiment}}-seed{{seed}}-{{target}}.tsv"
     conda:
         "../envs/evaluate.yaml"
     params:
         settings=lambda w: PLAN.evaluation_settings(w.experiment, int(w.seed), w.target),
         stored_as=lambda w: PLAN.targets(w.experiment)[w.target].stored_as,
         code=code("evaluate_target.py"),
+        program=program("evaluate_target.py"),
     shell:
-        "python {SCRIPTS:q}/evaluate_target.py --settings {params.settings:q}"
-        " --predictions {input.predictions:q} --stored-as {params.stored_as:q}"
-        " --baseline {input.baseline:q} --samples {input.samples:q} --dataset {input.dataset:q}"
-        " --output {output:q} --log {log:q}"
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        " --predictions {input.predictions:q}"
+        " --stored-as {params.stored_as:q}"
+        " --baseline {input.baseline:q}"
+        " --samples {input.samples:q}"
+        " --dataset {input.dataset:q}"
+        " --output {output:q}"
+        " --log {log:q}"
 
 
 # The example slices are chosen by a rule that knows no result: see config/README.md, `examples`.
@@ -81,6 +87,8 @@ rule predict_examples:
         f"{EXPERIMENT}/examples.parquet",
     log:
         f"{LOGS}/predict_examples/{{experiment}}-seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/predict_examples/{{experiment}}-seed{{seed}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: max(1, 8 // GPUS)
@@ -90,11 +98,16 @@ rule predict_examples:
         settings=lambda w: PLAN.example_settings(w.experiment),
         targets=lambda w: PLAN.example_targets(w.experiment).path,
         code=lambda w: code("predict_examples.py", PLAN.factory(PLAN.training(w.experiment))),
+        program=program("predict_examples.py"),
+        on_gpu=program("run_on_gpu.py"),
     shell:
-        "exec python {SCRIPTS:q}/run_on_gpu.py python {SCRIPTS:q}/predict_examples.py"
+        "exec python {params.on_gpu:q} python {params.program:q}"
         " --settings {params.settings:q}"
-        ' --data "$(dirname {input.dataset:q})" --model {input.weights:q}'
-        " --targets {params.targets:q} --output {output:q} --log {log:q}"
+        ' --data "$(dirname {input.dataset:q})"'
+        " --model {input.weights:q}"
+        " --targets {params.targets:q}"
+        " --output {output:q}"
+        " --log {log:q}"
 
 
 rule predictions:

@@ -5,6 +5,10 @@ factory and its kernel table.
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from nontrivial.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,21 @@ NETWORKS: dict[str, Entry] = {
 def stem_of(name: str) -> str:
     """Return the stem of a network by name: ``torchvision``, ``cifar`` or ``custom``."""
     return NETWORKS[name].stem if name in NETWORKS else STEM_OF_CUSTOM
+
+
+def table_file(name: str) -> Path:
+    """Return the path of the kernel table of a network that comes with the library.
+
+    Example:
+        >>> table_file("resnet34").name
+        'resnet34.tsv'
+
+    Raises:
+        UserError: the library has no network of this name.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"network {name!r} is unknown; the library has {', '.join(NETWORKS)}")
+    package = Path(str(files("nontrivial")))
+    installed = package / "kernel_tables"  # pyproject.toml puts the tables there
+    folder = installed if installed.exists() else package.parents[2] / "resources" / "kernels"
+    return folder / NETWORKS[name].table
