@@ -5,9 +5,9 @@
 # make report       build the report of a finished run (CONFIG=config/config.yaml; ARGS="--config
 #                   data_dir=..." if the run had such arguments)
 # make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
-# make lint         check style
+# make lint         check style and types
 # make slurm        set up the environment that submits to SLURM (profiles/README.md)
-# make lock         resolve pyproject.toml anew
+# make lock         resolve pyproject.toml again
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -20,7 +20,9 @@ INSTALLED_SLURM := .venv-slurm/.installed
 # first, so that the processes end at about the same time.
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-RESULTS = $(or $(shell sed -n 's/^results_dir: *\([^ #]*\).*/\1/p' $(CONFIG)),results)
+# Expanded when a recipe runs, so when the environment is there.
+RESULTS = $(or $(shell $(BIN)/python -c 'import sys, yaml; \
+	print(yaml.safe_load(open(sys.argv[1])).get("results_dir", ""))' "$(CONFIG)"),results)
 
 .PHONY: quickstart test test-all report benchmark lint slurm lock
 
@@ -29,11 +31,11 @@ quickstart: $(INSTALLED)
 	@$(MAKE) --no-print-directory report CONFIG=config/quickstart.yaml
 
 report: $(INSTALLED)
-	$(BIN)/snakemake --configfile $(CONFIG) $(ARGS) --report $(RESULTS)/report.html
+	$(BIN)/snakemake --configfile "$(CONFIG)" $(ARGS) --report "$(RESULTS)/report.html"
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
 
-# DATA=folder adds the preparation of CIFAR-10 and hippocampus from there, and the jobs of a
-# network through Snakemake.
+# DATA=folder adds the preparation of CIFAR-10 and hippocampus from that folder, and the jobs of
+# a network through Snakemake.
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/replay.py --network resnet34 --precision fp32 bf16 --rounds 3 --captum
@@ -45,8 +47,8 @@ benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/larger_than_memory.py --gib 6
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/dag.py --targets 100 1000 10000
-	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir $(DATA))
-	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/prepare.py --data-dir "$(DATA)")
+	$(if $(DATA),$(BIN)/python benchmarks/batches.py --data-dir "$(DATA)")
 
 test: $(INSTALLED)
 	$(PYTEST) tests/dag tests/integration tests/staleness tests/unit
@@ -57,7 +59,8 @@ test-all: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile rules
+	$(BIN)/mypy
 
 slurm: $(INSTALLED_SLURM)
 
@@ -65,15 +68,15 @@ $(INSTALLED): requirements.lock
 $(INSTALLED_SLURM): requirements-slurm.lock
 $(INSTALLED) $(INSTALLED_SLURM):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON=python3.11, say" >&2; exit 1; }
+		{ echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
-		{ echo "error: $(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+		{ echo "error: $(PYTHON) has no venv; on Debian, apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Needs uv; the locks name no index, so they work with any that has the packages. The second takes
-# the releases of the first, so that a job on a cluster computes with what the tests ran with.
+# Requires uv. The lock files name no index, so they work with any that has the packages. The second
+# one pins the releases of the first, so that cluster jobs compute with what the tests ran with.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate -o requirements.lock

@@ -36,6 +36,14 @@ from nontrivial.data.manifest import source_identity
 # Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
+# Snakemake takes all that follows --configfile for configuration files, targets too.
+for path in workflow.overwrite_configfiles[1:]:
+    if Path(path).resolve().is_relative_to(Path(config.get("results_dir", "results")).resolve()):
+        raise WorkflowError(
+            f"{path} was read as a second configuration file; name targets before --configfile:"
+            f" snakemake {path} --configfile {workflow.overwrite_configfiles[0]}"
+        )
+
 try:
     PLAN = Plan(complete(config, read_schema(ROOT / "config" / "schema.yaml")), ROOT)
     SPECS = PLAN.specs()

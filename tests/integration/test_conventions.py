@@ -48,3 +48,18 @@ def test_the_workflow_catalog_finds_what_it_asks_for():
     assert usage["report"] is True
     # What the entry promises: an environment for every job, captions for the report.
     assert (ROOT / "workflow" / "report" / "workflow.rst").exists()
+
+
+def test_a_result_after_the_configuration_is_told_from_a_second_configuration(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "dataset.json").write_text("{}")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"results_dir": str(results)}))
+    command = [sys.executable, "-m", "snakemake", "-n"]
+    arguments = ["--configfile", config, results / "dataset.json"]
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "name targets before --configfile" in done.stderr
