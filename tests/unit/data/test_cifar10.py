@@ -147,14 +147,14 @@ def test_a_truncated_jpeg(tmp_path_factory, part):
     pictures = [raw.picture(row, "JPEG") for row in range(30)]
     pictures[17] = pictures[17][: int(len(pictures[17]) * part)]
     parquet(folder, pictures=pictures)
-    with pytest.raises(UserError, match=f"{TRAIN}, row 17: cannot be decoded as a picture"):
+    with pytest.raises(UserError, match=f"{TRAIN}, row 17: cannot be decoded as an image"):
         cifar10.prepare(SETTINGS, folder, folder / "out")
     assert not [p for p in (folder / "out").rglob("*") if p.is_file()]
 
 
 def test_a_picture_of_another_size(tmp_path):
     parquet(tmp_path, pictures=[raw.picture(row, size=28) for row in range(30)])
-    with pytest.raises(UserError, match="is 28 x 28 pixels, must be 32 x 32"):
+    with pytest.raises(UserError, match="is 28 x 28 pixels, but must be 32 x 32"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
@@ -178,13 +178,13 @@ def test_a_damaged_picture_file(tmp_path):
 def test_parquet_without_the_columns(tmp_path, table):
     parquet(tmp_path)
     pq.write_table(table, tmp_path / "cifar10" / TRAIN)
-    with pytest.raises(UserError, match=f"{TRAIN}: has columns .* needed are"):
+    with pytest.raises(UserError, match=f"{TRAIN}: has columns .* expected"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
 def test_a_label_that_is_no_class(tmp_path):
     parquet(tmp_path, train=[*range(10), *range(10), 10])
-    with pytest.raises(UserError, match="label 10 is no class of CIFAR-10"):
+    with pytest.raises(UserError, match="label 10 is not a class of CIFAR-10"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
@@ -201,7 +201,7 @@ def test_an_archive_that_holds_something_else(tmp_path, monkeypatch):
         tar.add(tmp_path / "other", arcname="other")
     digest = archives.Archive(archive.name, "", cifar10_batches.file_digest(archive, "md5"))
     monkeypatch.setattr(archives, "CIFAR10", digest)
-    with pytest.raises(UserError, match="holds no folder cifar-10-batches-py"):
+    with pytest.raises(UserError, match="contains no folder cifar-10-batches-py"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 

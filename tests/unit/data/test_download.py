@@ -83,7 +83,7 @@ def test_wrong_checksum(server, tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="set data_dir to a folder of yours"):
+    with pytest.raises(UserError, match="set data_dir to a folder that you can write"):
         download(Archive("data.tar", "http://127.0.0.1:9/data.tar", MD5), tmp_path / "file" / "x")
 
 
@@ -116,5 +116,5 @@ def test_an_archive_that_reaches_outside(tmp_path):
     (tmp_path / "evil").write_text("x")
     with tarfile.open(path, "w") as tar:
         tar.add(tmp_path / "evil", arcname="../../evil")
-    with pytest.raises(UserError, match=r"'\.\./\.\./evil' would leave the folder"):
+    with pytest.raises(UserError, match=r"'\.\./\.\./evil' would be written outside the folder"):
         unpack(path, tmp_path / "a" / "b")

@@ -62,7 +62,7 @@ def test_mni152_white_matter_is_brighter_than_grey(tmp_path):
 
 
 def test_mni152_refuses_to_cut_the_brain(tmp_path):
-    with pytest.raises(UserError, match="cropping to 64 x 64 would cut"):
+    with pytest.raises(UserError, match="cropping to 64 x 64 would remove"):
         mni152.prepare(MNI | {"size": [64, 64]}, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

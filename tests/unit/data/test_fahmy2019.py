@@ -69,7 +69,7 @@ def test_volumes_are_nifti_of_one_inversion_time(tmp_path):
     names = sorted(p.name for p in (out / "volumes" / "images").iterdir())
     assert names == [f"patient-{n:03d}-time-02.nii" for n in range(1, 5)]
     assert nib.load(out / "volumes" / "labels" / names[0]).shape == (20, 24, 2)
-    with pytest.raises(UserError, match="frame: 3 does not exist, patient 1 has 3"):
+    with pytest.raises(UserError, match="frame: 3 does not exist; patient 1 has 3"):
         prepare(tmp_path, frame=3)
 
 
@@ -91,7 +91,7 @@ def test_contours_at_the_border_and_without_points():
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match=rf"{FILE}: no such file; fetch it"):
+    with pytest.raises(UserError, match=rf"{FILE}: no such file; download it"):
         prepare(tmp_path)
 
 
@@ -116,11 +116,11 @@ def test_truncated(tmp_path_factory, part):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda file: file.move("Dataset", "Data"), "it has no Dataset"),
-        (lambda file: file["Dataset"].pop("EpiContours"), "it has no Dataset.EpiContours"),
-        (lambda file: _replace(file, "EndoContours2", np.zeros((3, 2, 3, 60))), "needed are"),
-        (lambda file: _replace(file, "EndoContours2", np.zeros((3, 1, 2, 60))), "needed are"),
-        (lambda file: _replace(file, "Img0", np.zeros((2,) * 5)), "instead of numbers"),
+        (lambda file: file.move("Dataset", "Data"), "there is no Dataset"),
+        (lambda file: file["Dataset"].pop("EpiContours"), "there is no Dataset.EpiContours"),
+        (lambda file: _replace(file, "EndoContours2", np.zeros((3, 2, 3, 60))), "expected"),
+        (lambda file: _replace(file, "EndoContours2", np.zeros((3, 1, 2, 60))), "expected"),
+        (lambda file: _replace(file, "Img0", np.zeros((2,) * 5)), "expected numbers"),
         (lambda file: _shorten(file), "different numbers of patients"),
     ],
 )
@@ -128,7 +128,7 @@ def test_another_structure(tmp_path, change, problem):
     raw.write_matlab(tmp_path / FILE, patients=4, cells=False)
     with h5py.File(tmp_path / FILE, "r+") as file:
         change(file)
-    with pytest.raises(UserError, match=f"not built as expected: .*{problem}"):
+    with pytest.raises(UserError, match=f"unexpected structure: .*{problem}"):
         prepare(tmp_path)
 
 

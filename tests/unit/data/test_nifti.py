@@ -143,20 +143,20 @@ def test_one_subject_in_two_splits(tmp_path):
 
 def test_table_without_a_split(tmp_path):
     settings = table(tmp_path, ["test", "train", "train", "train"])
-    refuse(tmp_path, "no volume has split val", **settings)
+    refuse(tmp_path, "no volume is in the val split", **settings)
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("subject,image,label\n", "lacks column subject, image, label"),
-        ("subject\timage\n", "lacks column label"),
-        ("subject\timage\tlabel\n", "names no volume"),
+        ("subject,image,label\n", "column subject, image, label is missing"),
+        ("subject\timage\n", "column label is missing"),
+        ("subject\timage\tlabel\n", "lists no volume"),
         ("subject\timage\tlabel\na\t\tx.nii\n", "line 2: image is empty"),
-        ("subject\timage\tlabel\na\tx.nii\ty.nii\n", "x.nii that it names does not exist"),
+        ("subject\timage\tlabel\na\tx.nii\ty.nii\n", "x.nii, which does not exist"),
         ("subject\timage\tlabel\na\tx.png\ty.nii\n", "must be .nii"),
         ("subject\timage\tlabel\tsplit\na\tx.nii\ty.nii\tdev\n", "split is 'dev'"),
-        ("\udcff", "not a table of UTF-8 text"),
+        ("\udcff", "not a tab-separated table in UTF-8"),
     ],
 )
 def test_tables_that_make_no_sense(tmp_path, text, problem):
@@ -192,32 +192,32 @@ def test_label_without_image_and_image_without_label(tmp_path):
 def test_an_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
-    refuse(tmp_path, "images: holds no volume")
+    refuse(tmp_path, "images: there is no volume")
 
 
 def test_a_damaged_volume_is_named(tmp_path):
     names = raw.write_folders(tmp_path)
     path = tmp_path / "labels" / names[2]
     path.write_bytes(path.read_bytes()[:-60])
-    refuse(tmp_path, f"labels/{names[2]}: damaged or no volume")
+    refuse(tmp_path, f"labels/{names[2]}: damaged or not a volume")
 
 
 def test_labels_that_are_not_in_the_map(tmp_path):
     names = raw.write_folders(tmp_path)
     raw.save_volume(tmp_path / "labels" / names[3], raw.label_voxels() * 7)
-    refuse(tmp_path, rf"{names[3]}: label value\(s\) 7 are not in the map")
+    refuse(tmp_path, rf"{names[3]}: label value\(s\) 7 are not in label_map")
 
 
 def test_no_foreground_anywhere(tmp_path):
     for name in raw.write_folders(tmp_path):
         raw.save_volume(tmp_path / "labels" / name, np.zeros(raw.SHAPE, np.uint8))
-    refuse(tmp_path, "no label holds any foreground")
+    refuse(tmp_path, "no label volume has foreground")
 
 
 def test_no_foreground_in_val(tmp_path):
     settings = table(tmp_path, ["val", "train", "test", "train"])
     raw.save_volume(tmp_path / "labels" / "brain_00.nii.gz", np.zeros(raw.SHAPE, np.uint8))
-    refuse(tmp_path, "no label of the val split", **settings)
+    refuse(tmp_path, "no label volume of the val split", **settings)
 
 
 def test_cropping_that_would_cut_foreground(tmp_path):
@@ -226,7 +226,7 @@ def test_cropping_that_would_cut_foreground(tmp_path):
     corner[0, 6, 0] = 1
     path = tmp_path / "labels" / "brain_03.nii.gz"
     raw.save_volume(path, corner)
-    problem = r"brain_03.nii.gz: cropping to 8 x 8 would cut 1 foreground pixels of this test"
+    problem = r"brain_03.nii.gz: cropping to 8 x 8 would remove 1 foreground pixels of this test"
     refuse(tmp_path, problem, size=[8, 8], **settings)
 
 
@@ -237,7 +237,7 @@ def test_cropping_may_cut_foreground_in_train(tmp_path, caplog):
     raw.save_volume(tmp_path / "labels" / "brain_01.nii.gz", corner)
     with caplog.at_level("INFO", "nontrivial"):
         prepare(tmp_path, size=[8, 8], **settings)
-    assert "cropping cut foreground of 1 train volume(s), brain_01 first" in caplog.text
+    assert "foreground from 1 train volume(s), the first is brain_01" in caplog.text
 
 
 def test_too_few_subjects(tmp_path):
@@ -248,9 +248,9 @@ def test_too_few_subjects(tmp_path):
 def test_subjects_that_are_not_found(tmp_path):
     raw.write_folders(tmp_path)
     refuse(tmp_path, "does not match subject_pattern", subject_pattern=r"sub-(\d+)")
-    refuse(tmp_path, "no regular expression", subject_pattern="(")
+    refuse(tmp_path, "not a regular expression", subject_pattern="(")
     (tmp_path / "who.tsv").write_text("image\tsubject\nbrain_00\tx\n")
-    refuse(tmp_path, "has no row for image brain_01", subject_table="who.tsv")
+    refuse(tmp_path, "there is no row for image brain_01", subject_table="who.tsv")
     (tmp_path / "who.tsv").write_text("image\tsubject\nbrain_00\tx\nbrain_00.nii.gz\ty\n")
     refuse(tmp_path, "image brain_00 has two subjects", subject_table="who.tsv")
 
@@ -260,7 +260,7 @@ def test_subjects_that_are_not_found(tmp_path):
     [{"labels": None}, {"images": None, "labels": None}, {"table": "x.tsv"}, {"decathlon": "x"}],
 )
 def test_exactly_one_form(tmp_path, changes):
-    refuse(tmp_path, "give exactly one of", **changes)
+    refuse(tmp_path, "set exactly one of", **changes)
 
 
 def test_one_source_of_subjects(tmp_path):
@@ -326,5 +326,5 @@ def test_two_volumes_of_one_person_stay_together(tmp_path):
 
 def test_hippocampus_files_need_their_number(tmp_path):
     raw.write_folders(tmp_path / "hippocampus")
-    with pytest.raises(UserError, match="must be named hippocampus_<number>"):
+    with pytest.raises(UserError, match="its name must be hippocampus_<number>"):
         hippocampus.prepare(HIPPOCAMPUS, tmp_path, tmp_path / "out")

@@ -81,14 +81,14 @@ def test_voxels_that_are_not_finite(tmp_path, bad):
 
 
 def test_shapes_differ(tmp_path):
-    with pytest.raises(UserError, match=r"label.nii.gz: shape .* is not that of its image"):
+    with pytest.raises(UserError, match=r"label.nii.gz: shape .* differs from that of its image"):
         reading.read(written(tmp_path, label=raw.label_voxels()[1:]), None)
 
 
 def test_affines_differ(tmp_path):
     files = written(tmp_path)
     raw.save_volume(files.label, raw.label_voxels(), np.diag([1.0, 1.0, 1.1, 1.0]))
-    with pytest.raises(UserError, match=r"label.nii.gz: its affine is not that of its image"):
+    with pytest.raises(UserError, match=r"label.nii.gz: its affine differs from that of its image"):
         reading.read(files, None)
 
 
@@ -109,7 +109,7 @@ def test_truncated(tmp_path_factory, suffix, part, image):
     content = path.read_bytes()
     # mgz ends in optional scan parameters, gzip in a checksum: neither holds voxels.
     path.write_bytes(content[: int((len(content) - 100) * part)])
-    with pytest.raises(UserError, match=r"damaged or no volume|affine") as caught:
+    with pytest.raises(UserError, match=r"damaged or not a volume|affine") as caught:
         reading.read(files, None)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -118,7 +118,7 @@ def test_truncated(tmp_path_factory, suffix, part, image):
 def test_a_text_file_with_the_name_of_a_volume(tmp_path):
     files = written(tmp_path)
     files.image.write_text("<html>404 not found</html>")
-    with pytest.raises(UserError, match=r"image.nii.gz: damaged or no volume"):
+    with pytest.raises(UserError, match=r"image.nii.gz: damaged or not a volume"):
         reading.read(files, None)
 
 

@@ -1,1 +1,1 @@
-"""From raw files to the prepared form of a data set."""
+"""Data sets: raw files, their preparation, and the prepared form."""

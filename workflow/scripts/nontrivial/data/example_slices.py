@@ -1,7 +1,7 @@
-"""Which slices are shown as examples: chosen by a rule that knows no prediction.
+"""Choose the example slices of a figure without looking at any prediction.
 
-Of the first subjects in sorted order of name, each one's slice with the most foreground in
-the truth; of several such the lowest slice.
+The rule takes the first subjects by name and, of each, the slice with the most true foreground;
+ties go to the lowest slice.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,19 @@ import numpy as np
 def choose(
     subjects: Sequence[str], slices: Sequence[int], masks: np.ndarray, count: int
 ) -> list[int]:
-    """Return the rows of the example slices, in sorted order of their subjects.
+    """Return the rows of the example slices, sorted by subject.
+
+    Example:
+        >>> masks = np.zeros((3, 4, 4), dtype=np.uint8)
+        >>> masks[1, 0, 0] = 1
+        >>> choose(["a", "a", "b"], [0, 1, 0], masks, count=2)
+        [1, 2]
 
     Args:
         subjects: (N,) subject of each slice.
         slices: (N,) number of each slice in its volume.
-        masks: (N, H, W) true classes, 0 the background; only the chosen subjects' are read.
-        count: how many subjects; all of them if there are fewer.
+        masks: (N, H, W) true classes, 0 for background; only the chosen subjects are read.
+        count: number of subjects; all of them if there are fewer.
     """
     rows_of: dict[str, list[int]] = {}
     for row, subject in enumerate(subjects):
@@ -33,7 +39,7 @@ def choose(
 
 
 def shades(image: np.ndarray) -> np.ndarray:
-    """Return an image (C, H, W) as uint8 (H, W): mean of its channels, darkest 0, brightest 255."""
+    """Return the mean over channels of an image (C, H, W), scaled to uint8 (H, W)."""
     grey = image.mean(axis=0, dtype=np.float64)
     span = grey.max() - grey.min()
     scaled = (grey - grey.min()) / span if span else np.zeros_like(grey)

@@ -1,7 +1,7 @@
-"""What a data set is made from, and a digest of it: the manifest by which Snakemake sees changes.
+"""List the raw files of a data set and digest their content, so that Snakemake sees changes.
 
-Read at every start of the workflow: standard library only, and a file is hashed again only when
-its size or modification time is another than the cached ones (older counts as another too).
+The Snakefile imports this module at every start, so it uses the standard library only. A file is
+hashed again when its size or modification time differs from the cached one, older or newer.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ MISSING = "missing"
 
 
 def source_files(settings: dict, data_dir: Path) -> list[Path]:
-    """Return the raw files that preparing reads, sorted; none if embedded or yet to be downloaded.
+    """Return the raw files of a data set, sorted; none if embedded or not downloaded yet.
 
     Args:
         settings: the data set's section of the configuration, defaults filled in.
         data_dir: folder of the raw data.
 
     Raises:
-        UserError: a folder may not be read.
+        UserError: a folder cannot be read.
     """
     try:
         return sorted({path for path in _candidates(settings, Path(data_dir)) if path.is_file()})
@@ -37,15 +37,19 @@ def source_files(settings: dict, data_dir: Path) -> list[Path]:
 
 
 def source_identity(settings: dict, data_dir: Path, cache: Path, save: bool = True) -> str:
-    """Return a text that changes exactly when the content of the raw data changes.
+    """Return a string that changes when the content of the raw data changes, and only then.
 
-    A digest of relative paths and contents; the same before and after the download of a published
-    archive; a constant for embedded data; ``missing`` if nothing is there and nothing can be
-    downloaded. ``cache`` is a JSON file of digests, ignored when it can't be read or written. New
-    digests are added to it unless ``save`` is false.
+    It is a digest of relative paths and contents, the published checksum of an archive (before
+    and after its download), a constant for embedded data, or ``missing``.
+
+    Args:
+        settings: the data set's section of the configuration, defaults filled in.
+        data_dir: folder of the raw data.
+        cache: JSON file of digests; ignored if it cannot be read or written.
+        save: whether to add new digests to the cache.
 
     Raises:
-        UserError: a file or folder may not be read.
+        UserError: a file or folder cannot be read.
     """
     source = settings["source"]
     if source in EMBEDDED:
@@ -113,7 +117,7 @@ def _unreadable(error: OSError, data_dir: Path) -> str:
 
 
 class _Hashes:
-    """Digests of files, remembered by absolute path, size and modification time."""
+    """Digests of files, cached by absolute path, size and modification time."""
 
     def __init__(self, cache: Path) -> None:
         self._path = Path(cache)
@@ -125,7 +129,7 @@ class _Hashes:
         self._entries = entries if isinstance(entries, dict) else {}
 
     def of(self, path: Path, algorithm: str) -> str:
-        """Return the hex digest of a file, from the cache where it still holds."""
+        """Return the hex digest of a file, from the cache if its entry is up to date."""
         status = path.stat()
         key = f"{algorithm} {path.absolute()}"
         stamp = [status.st_size, status.st_mtime_ns]
@@ -138,7 +142,7 @@ class _Hashes:
         return value
 
     def save(self) -> None:
-        """Write the cache back if something was hashed; a failure only costs time later."""
+        """Write the cache if a file was hashed; a failure only costs time at the next start."""
         if not self._changed:
             return
         with contextlib.suppress(OSError):

@@ -1,22 +1,31 @@
-"""Mean and standard deviation per channel, in one pass over chunks."""
+"""Compute mean and standard deviation per channel in one pass."""
 
 import numpy as np
 
-DIGITS = 9  # kept; more than float32 holds, and the last bits of float64 depend on the processor
+DIGITS = 9  # more than float32 holds; the last bits of float64 depend on the CPU
 
 
 class Moments:
-    """Running mean and variance (Chan, Golub and LeVeque 1979) in float64."""
+    """Running mean and variance in float64.
+
+    Source: T. F. Chan, G. H. Golub, R. J. LeVeque, Technical Report STAN-CS-79-773 (1979).
+
+    Example:
+        >>> moments = Moments(channels=1)
+        >>> moments.add(np.array([[[[0, 2]]], [[[4, 6]]]]))
+        >>> moments.result()
+        ([3.0], [2.23606798])
+    """
 
     def __init__(self, channels: int) -> None:
-        """Start with no image."""
+        """Start without images."""
         self._count = 0
         self._mean = np.zeros(channels)
         self._squares = np.zeros(channels)  # sum of squared distances from the mean
 
     def add(self, images: np.ndarray) -> None:
-        """Take in images (N, C, H, W)."""
-        for image in images:  # image by image: the float64 copy stays small
+        """Add images (N, C, H, W)."""
+        for image in images:  # one at a time, so that the float64 copy stays small
             values = image.reshape(len(image), -1).astype(np.float64)
             count = values.shape[1]
             mean = values.mean(axis=1)
@@ -29,9 +38,9 @@ class Moments:
             self._count = total
 
     def result(self) -> tuple[list[float], list[float]]:
-        """Return (mean, population standard deviation) per channel; 1 where nothing varies."""
+        """Return mean and population standard deviation per channel; 1 for a constant channel."""
         std = np.sqrt(self._squares / max(self._count, 1))
-        std[std == 0] = 1.0  # the images are then all zero after (x - mean) / std
+        std[std == 0] = 1.0  # (x - mean) / std is then 0 everywhere
         return [_rounded(x) for x in self._mean], [_rounded(x) for x in std]
 
 

@@ -1,7 +1,7 @@
-"""The prepared form of a data set: memory-mapped arrays, a table of samples, a description.
+"""Read a prepared data set: memory-mapped arrays and their description.
 
-``<folder>/{train,val,test}/{images.npy,labels.npy,samples.parquet}`` and
-``<folder>/dataset.json``. Images are NCHW, uint8 or float32; labels int64 (N,) for
+A prepared data set is ``<folder>/{train,val,test}/{images.npy,labels.npy,samples.parquet}`` and
+``<folder>/dataset.json``. Images are NCHW, uint8 or float32; labels are int64 (N,) for
 classification and uint8 (N, H, W) for segmentation.
 """
 
@@ -15,25 +15,25 @@ from nontrivial.errors import UserError
 from nontrivial.formats.canonical import digest
 
 SPLITS = ("train", "val", "test")
-DIGEST = "digest"  # key of the digest of all the rest
+DIGEST = "digest"  # key of the digest of all other keys
 TASKS = ("classification", "segmentation")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What ``dataset.json`` says.
+    """The content of ``dataset.json``.
 
     Attributes:
         task: ``classification`` or ``segmentation``.
-        classes: names by class number; in segmentation class 0 is the background.
+        classes: names by class number; in segmentation, class 0 is the background.
         channels: number of image channels.
         size: (height, width) in pixels.
         dtype: ``uint8`` or ``float32``, as the images are stored.
-        mean: per channel, in stored units, from the train split only.
-        std: per channel, likewise; applied as ``(x - mean) / std``.
+        mean: per channel, in stored units, of the train split.
+        std: per channel, likewise. Images are normalized as ``(x - mean) / std``.
         counts: number of samples per split.
         sha256: digest of every array and sample table, by path below the folder.
-        demonstration: true where the data allow no inference (one person, say).
+        demonstration: true if the data do not support inference, such as a single subject.
     """
 
     task: str
@@ -65,15 +65,15 @@ class Description:
 
 
 def read_description(path: Path) -> Description:
-    """Read ``dataset.json``.
+    """Read the description of a prepared data set, ``dataset.json``.
 
     Raises:
-        UserError: the file is missing, damaged or not a description of prepared data.
+        UserError: the file is missing, damaged or not such a description.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if DIGEST in content and content.pop(DIGEST) != digest(content):
-            raise ValueError("damaged: it is not what its digest says")
+            raise ValueError("its content does not match its digest")
         return Description(
             task=content["task"],
             classes=list(content["classes"]),
@@ -87,10 +87,13 @@ def read_description(path: Path) -> Description:
             demonstration=bool(content["demonstration"]),
         )
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the data") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); prepare the data set"
+        ) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
-            f"{path}: not a description of prepared data ({error!r}); delete it and prepare again"
+            f"{path}: not a description of a prepared data set ({error!r}); delete it and prepare"
+            " the data set again"
         ) from error
 
 
@@ -98,7 +101,7 @@ def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (images, labels) of one split, memory-mapped and read-only.
 
     Raises:
-        UserError: an array is missing or cut short.
+        UserError: an array is missing or truncated.
     """
     arrays = []
     for name in ("images", "labels"):
@@ -106,10 +109,10 @@ def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if not isinstance(array, np.ndarray):
-                raise ValueError("a zip file")  # which numpy reads as an archive of arrays
+                raise ValueError("a zip file")  # numpy reads it as an archive of arrays
             arrays.append(array)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
-                f"{path}: not a readable array ({error}); delete it and prepare again"
+                f"{path}: not a readable array ({error}); delete it and prepare the data set again"
             ) from error
     return arrays[0], arrays[1]

@@ -1,4 +1,4 @@
-"""Writing the prepared form of a data set as a stream (``prepared`` describes and reads it)."""
+"""Write a prepared data set as a stream; ``prepared`` reads it."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,10 @@ DESCRIPTION = "dataset.json"
 
 @dataclass(frozen=True)
 class Form:
-    """What is known of a data set before its first sample; see ``prepared.Description``."""
+    """What is known of a data set before its first sample.
+
+    The attributes are those of ``prepared.Description``.
+    """
 
     task: str
     classes: list[str]
@@ -32,20 +35,20 @@ class Form:
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Shape of one label: none for a class number, (H, W) for a mask."""
+        """Shape of one label: () for a class number, (H, W) for a mask."""
         return self.size if self.task == "segmentation" else ()
 
     @property
     def label_dtype(self) -> str:
-        """Type of the labels as stored."""
+        """dtype of the stored labels."""
         return "uint8" if self.task == "segmentation" else "int64"
 
 
 class PreparedWriter:
-    """Takes samples of the three splits in any order."""
+    """Appends samples of the three splits, in any order."""
 
     def __init__(self, form: Form, arrays: dict[str, tuple[ArrayStream, ArrayStream]]) -> None:
-        """Write into the given streams, (images, labels) by split."""
+        """Write to the given streams, (images, labels) by split."""
         self._arrays = arrays
         self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         self.moments = Moments(form.channels)
@@ -53,7 +56,7 @@ class PreparedWriter:
     def append(
         self, split: str, images: np.ndarray, labels: np.ndarray, rows: list[Sample]
     ) -> None:
-        """Add samples: images (N, C, H, W), labels (N,) or (N, H, W), and N table rows."""
+        """Append images (N, C, H, W), labels (N,) or (N, H, W), and N rows of the sample table."""
         if not len(images) == len(labels) == len(rows):
             raise ValueError(f"{len(images)} images, {len(labels)} labels, {len(rows)} rows")
         self._arrays[split][0].append(images)
@@ -65,13 +68,13 @@ class PreparedWriter:
 
 @contextmanager
 def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
-    """Yield a writer; when the block ends well, the data set stands in ``folder``.
+    """Yield a writer; when the block succeeds, the data set is in ``folder``.
 
     The arrays appear together at the end and ``dataset.json`` last, so a folder with a
-    description is complete. When the block raises, what stood there before is untouched.
+    description is complete. If the block raises, the folder is unchanged.
 
     Raises:
-        UserError: a split got no sample.
+        UserError: a split is empty.
     """
     folder = Path(folder)
     with ExitStack() as stack:
@@ -92,10 +95,8 @@ def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
         yield writer
         for split, rows in writer.rows.items():
             if not rows:
-                raise UserError(
-                    f"the {split} split has no sample; give it a larger fraction or more data"
-                )
-        # From here on an older description would not match the arrays.
+                raise UserError(f"the {split} split is empty; increase its fraction or add data")
+        # An older description would not match the new arrays.
         (folder / DESCRIPTION).unlink(missing_ok=True)
     for split, rows in writer.rows.items():
         samples.write(folder / split / "samples.parquet", rows)

@@ -1,4 +1,4 @@
-"""The arrays of a split, checked against the description of the data."""
+"""Open the arrays of a split and check them against the data set's description."""
 
 from pathlib import Path
 
@@ -15,27 +15,32 @@ def open_checked(
     """Return (images, labels) of a split, memory-mapped and read-only.
 
     Raises:
-        UserError: the split is unknown, empty, cannot be read, or is not as described (each byte).
+        UserError: the split is unknown, empty or unreadable, or its shape or content is not what
+            ``dataset.json`` says.
     """
     if split not in SPLITS:
         raise UserError(f"split: {split!r} is not one of {', '.join(SPLITS)}")
     images, labels = open_split(folder, split)
     count = description.counts[split]
     if count == 0:
-        raise UserError(f"{folder}: split {split} is empty; choose another split or fractions")
-    wanted = (count, description.channels, *description.size)
-    answers = (count, *description.size) if description.task == "segmentation" else (count,)
-    if images.shape != wanted or labels.shape != answers:
         raise UserError(
-            f"{folder}: {split} holds images {images.shape} and labels {labels.shape}, but"
-            f" dataset.json says {wanted} and {answers}; delete the folder and prepare again"
+            f"{folder}: the {split} split is empty; choose another split or other fractions"
+        )
+    image_shape = (count, description.channels, *description.size)
+    label_shape = (count, *description.size) if description.task == "segmentation" else (count,)
+    if images.shape != image_shape or labels.shape != label_shape:
+        raise UserError(
+            f"{folder}: the {split} split has images {images.shape} and labels {labels.shape}, but"
+            f" dataset.json says {image_shape} and {label_shape}; delete the folder and prepare the"
+            " data set again"
         )
     for name in ("images", "labels"):
         path = Path(folder) / split / f"{name}.npy"
-        said = description.sha256.get(f"{split}/{name}.npy")
-        # The program is about to go through all of it, which takes far longer.
-        if said is not None and said != file_digest(path):
+        expected = description.sha256.get(f"{split}/{name}.npy")
+        # Hashing is cheap beside the passes over the data that follow.
+        if expected is not None and expected != file_digest(path):
             raise UserError(
-                f"{path}: damaged (not what dataset.json says); delete it and prepare again"
+                f"{path}: damaged (its sha256 is not that in dataset.json); delete it and prepare"
+                " the data set again"
             )
     return images, labels

@@ -1,7 +1,7 @@
-"""Who goes into train, val and test: by subject, or class-balanced; seeded, for all time.
+"""Assign subjects or samples to train, val and test, reproducibly.
 
-Order comes from SHA-256 of (seed, key), not from a random generator: it is the same in every
-version of every library, and a new subject does not reshuffle the others.
+The order is that of SHA-256 of (seed, key), not of a random number generator: it does not depend
+on the version of a library, and a new subject does not reshuffle the others.
 """
 
 import hashlib
@@ -16,29 +16,36 @@ def check_fractions(fractions: dict[str, float]) -> None:
     """Check that the fractions of train, val and test are positive and sum to one.
 
     Raises:
-        UserError: they do not.
+        UserError: they are not, or they do not.
     """
     if set(fractions) != set(SPLITS) or any(value <= 0 for value in fractions.values()):
         raise UserError("fractions: give train, val and test, each greater than 0")
     if not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         total = sum(fractions.values())
-        raise UserError(f"fractions: train, val and test sum to {total:g}; make it 1")
+        raise UserError(f"fractions: train, val and test sum to {total:g}; they must sum to 1")
 
 
 def counts(number: int, fractions: dict[str, float], unit: str) -> dict[str, int]:
-    """Return how many of ``number`` go where: val and test rounded, at least 1; the rest train.
+    """Return the size of each split: val and test rounded, at least 1; train the rest.
 
-    ``unit`` says what is counted, for the error.
+    Example:
+        >>> counts(10, {"train": 0.7, "val": 0.1, "test": 0.2}, "subjects")
+        {'train': 7, 'val': 1, 'test': 2}
+
+    Args:
+        number: of units to split.
+        fractions: by split.
+        unit: plural noun for the error message.
 
     Raises:
-        UserError: there are too few.
+        UserError: there are too few units.
     """
     check_fractions(fractions)
     val, test = (max(1, round(fractions[split] * number)) for split in ("val", "test"))
     if number - val - test < 1:
         raise UserError(
             f"{max(number, 0)} {unit} are too few to split into train, val and test; "
-            "give at least 3, or other fractions"
+            "provide at least 3, or change the fractions"
         )
     return {"train": number - val - test, "val": val, "test": test}
 
@@ -59,48 +66,48 @@ def by_subject(subjects: Iterable[str], fractions: dict[str, float], seed: int) 
 
 
 def check_disjoint(members: Iterable[tuple[str, str]]) -> None:
-    """Check (subject, split) pairs: no subject may be in two splits.
+    """Check that no subject of (subject, split) pairs is in two splits.
 
     Raises:
-        UserError: one is; named with its splits.
+        UserError: a subject is; the message names it.
     """
     seen: dict[str, str] = {}
     for subject, split in members:
         if seen.setdefault(subject, split) != split:
             raise UserError(
                 f"subject {subject} is in two splits ({seen[subject]} and {split}); "
-                "put all its volumes in one"
+                "put all its volumes into one"
             )
 
 
 def balanced(labels: Sequence[int], number: int, classes: int, seed: int) -> set[int]:
-    """Choose ``number`` rows, the same number of every class (the first classes take the rest).
+    """Return ``number`` rows, equally many of every class; the first classes get the remainder.
 
     Args:
         labels: class number by row.
         number: rows to choose.
         classes: number of classes.
-        seed: of the choice.
+        seed: random seed of the choice.
 
     Raises:
         UserError: a class has too few rows.
     """
     chosen: set[int] = set()
     for label, rows in enumerate(_rows_by_class(labels, classes)):
-        wanted = number // classes + (label < number % classes)
-        if wanted >= len(rows):
+        share = number // classes + (label < number % classes)
+        if share >= len(rows):
             raise UserError(
-                f"class {label} has {len(rows)} image(s), too few to set {wanted} aside; "
-                "ask for fewer"
+                f"class {label} has {len(rows)} image(s), too few to hold out {share}; "
+                "hold out fewer"
             )
-        chosen.update(_shuffled(rows, seed)[:wanted])
+        chosen.update(_shuffled(rows, seed)[:share])
     return chosen
 
 
 def by_class(
     labels: Sequence[int], fractions: dict[str, float], classes: int, seed: int
 ) -> list[str]:
-    """Return the split of every row, each class divided by the fractions.
+    """Return the split of every row; each class is divided by the fractions.
 
     Raises:
         UserError: a class has too few rows.

@@ -1,4 +1,4 @@
-"""Reading small tab-separated tables that people write."""
+"""Read small tab-separated tables that users write."""
 
 import csv
 from pathlib import Path
@@ -7,10 +7,14 @@ from nontrivial.errors import UserError
 
 
 def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """Read a TSV with a header line; every row must fill ``columns``.
+    """Return the rows of a TSV file with a header line.
+
+    Args:
+        path: the file.
+        columns: columns that must exist and have a value in every row.
 
     Raises:
-        UserError: the file can't be read, lacks a column, or a row leaves one empty.
+        UserError: the file cannot be read, or a column or value is missing.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -20,14 +24,15 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of UTF-8 text ({error})") from error
+        raise UserError(f"{path}: not a tab-separated table in UTF-8 ({error})") from error
     named = [name for name in found if name]  # editors leave empty columns behind
     if len(set(named)) < len(named):
-        raise UserError(f"{path}: has a column twice ({', '.join(found)}); keep one")
+        raise UserError(f"{path}: two columns have the same name ({', '.join(found)}); rename one")
     missing = [column for column in columns if column not in found]
     if missing:
         raise UserError(
-            f"{path}: lacks column {', '.join(missing)} (tab-separated; has {', '.join(found)})"
+            f"{path}: column {', '.join(missing)} is missing; the file must be tab-separated and"
+            f" has {', '.join(found)}"
         )
     for number, row in enumerate(rows, start=2):  # line 1 is the header
         for column in columns:

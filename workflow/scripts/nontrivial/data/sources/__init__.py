@@ -1,1 +1,1 @@
-"""One module per source of raw data, and what they share: archives, downloads, locations."""
+"""Sources of raw data, one module each, and the archives, downloads and locations they share."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) in the forms people have it, prepared for classification."""
+"""Prepare CIFAR-10 (Krizhevsky 2009) from any of its common forms."""
 
 import logging
 import tempfile
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nontrivial.data import splits
-from nontrivial.data.prepared_writer import Form, writing
+from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
 from nontrivial.data.sources import archives, pictures
 from nontrivial.data.sources.cifar10_batches import read_batch
 from nontrivial.data.sources.download import check_archive, download
@@ -24,13 +24,13 @@ log = logging.getLogger("nontrivial")
 
 KEYS = frozenset({"validation", "split_seed"})
 SIZE = (32, 32)  # pixels
-CHUNK = 1000  # images in memory at a time, where the form allows it
+CHUNK = 1000  # images in memory at a time, where the form of the files allows it
 FORM = Form("classification", list(CIFAR10_CLASSES), channels=3, size=SIZE, dtype="uint8")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images uint8 (N, 3, 32, 32), their class numbers, and where each comes from."""
+    """Images uint8 (N, 3, 32, 32), their class numbers, and the file and row of each."""
 
     images: np.ndarray
     labels: list[int]
@@ -38,19 +38,19 @@ class Chunk:
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare CIFAR-10; it is downloaded into ``data_dir`` if no form of it is there.
+    """Prepare CIFAR-10; download it into ``data_dir`` if it is not there.
 
-    The official test images are ``test``; ``validation`` images, class-balanced and chosen by
-    ``split_seed``, leave the official training images for ``val``.
+    The official test images are ``test``. Of the official training images, ``validation`` become
+    ``val``, class-balanced and chosen by ``split_seed``.
 
     Raises:
         UserError: a file is missing, damaged or not CIFAR-10, or the download failed.
     """
     found = find_cifar10(data_dir)
     if found is None:
-        log.info("no CIFAR-10 under %s", data_dir)
-        download(archives.CIFAR10, data_dir)
-        found = find_cifar10(data_dir)
+        log.info("CIFAR-10 is not in %s", data_dir)
+        archive = download(archives.CIFAR10, data_dir)
+        found = Cifar10Files("archive", archive.parent, [archive], [])
     log.info("CIFAR-10: %s in %s", found.form, found.folder)
     if found.form != "archive":
         write_prepared(found, settings["validation"], settings["split_seed"], output)
@@ -61,12 +61,12 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         unpack(found.train[0], Path(folder))
         unpacked = find_cifar10(Path(folder))
         if unpacked is None or unpacked.form != "batches":
-            raise UserError(f"{found.train[0]}: holds no folder cifar-10-batches-py")
+            raise UserError(f"{found.train[0]}: contains no folder cifar-10-batches-py")
         write_prepared(unpacked, settings["validation"], settings["split_seed"], output)
 
 
 def write_prepared(files: Cifar10Files, validation: int, seed: int, output: Path) -> None:
-    """Write the prepared form of the files of one form (see ``prepare``)."""
+    """Write the prepared data set from files of one form; see ``prepare``."""
     held_out = splits.balanced(
         read_labels(files, files.train), validation, len(CIFAR10_CLASSES), seed
     )
@@ -82,7 +82,7 @@ def write_prepared(files: Cifar10Files, validation: int, seed: int, output: Path
 
 
 def read(files: Cifar10Files, part: list[Path]) -> Iterator[Chunk]:
-    """Yield the images of some of the files, chunk by chunk, in order.
+    """Yield the images of some of the files in order, chunk by chunk.
 
     Raises:
         UserError: a file is missing, damaged or not CIFAR-10.
@@ -104,7 +104,7 @@ def read_labels(files: Cifar10Files, part: list[Path]) -> list[int]:
     """Return the class numbers of some of the files, in the order of ``read``.
 
     Raises:
-        UserError: as ``read``.
+        UserError: see ``read``.
     """
     if files.form == "batches":
         return [label for path in part for label in _checked(read_batch(path, SIZE)[1], path)]
@@ -112,13 +112,13 @@ def read_labels(files: Cifar10Files, part: list[Path]) -> list[int]:
         return [
             label
             for path in part
-            for batch in _batches(path, pictures_too=False)
+            for batch in _batches(path, with_images=False)
             for label in _checked(batch.column(0).to_pylist(), path)
         ]
     return [CIFAR10_CLASSES.index(path.parent.name) for path in part]
 
 
-def _append(writer, split: str, chunk: Chunk, rows: np.ndarray) -> None:
+def _append(writer: PreparedWriter, split: str, chunk: Chunk, rows: np.ndarray) -> None:
     labels = [chunk.labels[row] for row in rows]
     table = [
         Sample(source=chunk.sources[row], label=label)
@@ -129,7 +129,7 @@ def _append(writer, split: str, chunk: Chunk, rows: np.ndarray) -> None:
 
 def _parquet_chunks(path: Path) -> Iterator[Chunk]:
     row = 0
-    for batch in _batches(path, pictures_too=True):
+    for batch in _batches(path, with_images=True):
         labels = _checked(batch.column(0).to_pylist(), path)
         sources = [f"{path.name}:{row + i}" for i in range(len(labels))]
         row += len(labels)
@@ -141,19 +141,19 @@ def _parquet_chunks(path: Path) -> Iterator[Chunk]:
         yield Chunk(np.stack(images), labels, sources)
 
 
-def _batches(path: Path, pictures_too: bool) -> Iterator[pa.RecordBatch]:
-    """Yield the label column, and the picture column beside it if asked for."""
+def _batches(path: Path, with_images: bool) -> Iterator[pa.RecordBatch]:
+    """Yield the label column, and the image column if ``with_images``."""
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             column = _picture_column(schema, path)
-            columns = ["label", column] if pictures_too else ["label"]
+            columns = ["label", column] if with_images else ["label"]
             for batch in file.iter_batches(CHUNK, columns=columns):
                 yield batch.select(columns)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path}: not a readable Parquet file ({reason}); fetch it again"
+            f"{path}: not a readable Parquet file ({reason}); download it again"
         ) from error
 
 
@@ -165,7 +165,7 @@ def _picture_column(schema: pa.Schema, path: Path) -> str:
                 if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
                     return name
     raise UserError(
-        f"{path}: has columns {', '.join(schema.names)}; needed are `img` or `image`, a struct "
+        f"{path}: has columns {', '.join(schema.names)}; expected `img` or `image`, a struct "
         "{bytes, path}, and an integer `label`"
     )
 
@@ -181,5 +181,5 @@ def _folder_chunk(paths: list[Path], base: Path) -> Chunk:
 def _checked(labels: list, path: Path) -> list[int]:
     for label in labels:
         if label is None or not 0 <= label < len(CIFAR10_CLASSES):
-            raise UserError(f"{path}: label {label} is no class of CIFAR-10 (0 to 9)")
+            raise UserError(f"{path}: label {label} is not a class of CIFAR-10 (0 to 9)")
     return labels

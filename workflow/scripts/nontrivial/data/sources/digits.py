@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: a real data set without a download."""
+"""Prepare the handwritten digits that scikit-learn ships, a real data set without a download."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FORM = Form("classification", CLASSES, channels=3, size=SIZE, dtype="uint8")
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare scikit-learn's 1,797 digits: bilinear to 32 x 32, three equal channels.
+    """Prepare the 1,797 digits: enlarged to 32 x 32 bilinearly, three equal channels.
 
     Args:
         settings: ``fractions`` of every class and ``split_seed``.
@@ -25,7 +25,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         output: folder of the prepared data.
 
     Raises:
-        UserError: the fractions leave a split empty.
+        UserError: the fractions would leave a split empty.
     """
     from sklearn.datasets import load_digits  # slow to import, and only this source needs it
 
@@ -45,7 +45,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """Return an 8 x 8 image with values 0 to 16 as uint8 (3, 32, 32)."""
+    """Return an 8 x 8 image with values from 0 to 16 as uint8 (3, 32, 32)."""
     levels = np.rint(image * (255 / WHITE)).astype(np.uint8)
     width_height = (SIZE[1], SIZE[0])
     large = np.asarray(Image.fromarray(levels).resize(width_height, Image.Resampling.BILINEAR))

@@ -1,7 +1,6 @@
-"""Downloading a published archive, with its checksum and with retries.
+"""Download a published archive, with retries, and check it.
 
-Tried against a server on this machine only; the publishers' own hosts were not reachable while
-this was written.
+Tested against a local server only, not against the publishers' own.
 """
 
 import logging
@@ -16,14 +15,14 @@ from nontrivial.formats.canonical import file_digest
 log = logging.getLogger("nontrivial")
 
 ATTEMPTS = 4
-PAUSE = 5.0  # seconds before the second attempt; doubled before each further one
+PAUSE = 5.0  # seconds before the second attempt; doubled before each later one
 
 
 def check_archive(path: Path, archive: Archive) -> None:
-    """Check a file against the published digest.
+    """Check a file against the published checksum.
 
     Raises:
-        UserError: it is another file, or cut short.
+        UserError: the checksum differs.
     """
     try:
         found = file_digest(path, "md5")
@@ -32,25 +31,27 @@ def check_archive(path: Path, archive: Archive) -> None:
     if found != archive.md5:
         raise UserError(
             f"{path}: wrong checksum (md5 {found}, published {archive.md5}); "
-            "delete it, it will be downloaded again"
+            "delete it, and the next run downloads it again"
         )
 
 
 def download(
     archive: Archive, folder: Path, attempts: int = ATTEMPTS, pause: float = PAUSE
 ) -> Path:
-    """Download an archive into ``folder`` and return its path, named when it is complete.
+    """Download an archive into ``folder`` and return its path.
+
+    The file gets its name when it is complete.
 
     Args:
-        archive: what to download, and its digest.
-        folder: made if it is missing.
-        attempts: how often to try in all.
+        archive: the archive and its checksum.
+        folder: created if it is missing.
+        attempts: number of attempts in all.
         pause: seconds before the second attempt.
 
     Raises:
-        UserError: no attempt succeeded, or the folder can't be written.
+        UserError: no attempt succeeded, or the folder cannot be written.
     """
-    # Imports torch, which takes seconds: only when there is something to download.
+    # Imports torch, which takes seconds.
     from torchvision.datasets.utils import download_url
 
     final = Path(folder) / archive.name
@@ -59,8 +60,8 @@ def download(
         scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".download-")
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); set data_dir to a folder of yours "
-            f"or put {archive.name} there"
+            f"{folder}: cannot be written ({error.strerror}); set data_dir to a folder that you"
+            f" can write, or put {archive.name} there"
         ) from error
     with scratch as temporary:
         for attempt in range(1, attempts + 1):
@@ -69,12 +70,15 @@ def download(
                 download_url(archive.url, temporary, filename=archive.name, md5=archive.md5)
                 (Path(temporary) / archive.name).replace(final)
                 return final
-            except (OSError, RuntimeError) as error:  # torchvision: RuntimeError, wrong checksum
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # RuntimeError: torchvision found a wrong checksum
                 reason = str(error)
                 log.info("failed: %s", reason)
             if attempt < attempts:
                 time.sleep(pause * 2 ** (attempt - 1))
     raise UserError(
         f"{archive.url}: download failed {attempts} times ({reason}; the file must have md5 "
-        f"{archive.md5}); put {archive.name} into {folder} yourself"
+        f"{archive.md5}); download {archive.name} into {folder} by hand"
     )

@@ -1,17 +1,17 @@
-"""T1 maps with contours of the heart (Fahmy et al. 2019, JCMR): the paper's kind of data.
+"""Prepare cardiac T1 images with contours (Fahmy et al. 2019, JCMR), the paper's kind of data.
 
-Reads ``T1Dataset210.mat`` (Harvard Dataverse doi:10.7910/DVN/DHEUAV), MATLAB v7.3. It has not been
-run on the original, which could not be opened while this was written. The structure it expects:
+The file is ``T1Dataset210.mat`` (Harvard Dataverse doi:10.7910/DVN/DHEUAV), MATLAB v7.3. This
+module has been tested on made-up files of that structure only, not on the original. It expects:
 
-``Dataset`` is a struct, or a struct array with an element per patient, with the fields ``Img``,
-``EndoContours`` and ``EpiContours``. A field holds per patient (element of the struct array, or
-of a cell) either a numeric array, images (rows, columns, slices, inversion times) and contours
+``Dataset`` is a struct, or a struct array with one element per patient, with the fields ``Img``,
+``EndoContours`` and ``EpiContours``. Per patient (an element of the struct array, or of a cell), a
+field is either a numeric array, images (rows, columns, slices, inversion times) and contours
 (60, 2, slices, inversion times), or a cell (slices, inversion times) of single images and contours.
-Further axes may be merged into one; image and contours must agree. Contour points are (x, y) =
-(column, row) in pixels, counted from 1; an empty or NaN contour means that there is none.
+The last axes may be merged into one; those of images and contours must agree. Contour points are
+(x, y) = (column, row) in pixels, counted from 1. An empty or NaN contour means no contour.
 
-The myocardium is what lies inside the epicardial and not inside the endocardial contour. Pixel
-sizes are not read: one pixel counts as 1 mm.
+The myocardium is inside the epicardial and outside the endocardial contour. Pixel sizes are not
+read: one pixel counts as 1 mm.
 """
 
 import logging
@@ -35,20 +35,20 @@ log = logging.getLogger("nontrivial")
 CLASSES = ["background", "myocardium"]
 KEYS = preparation.KEYS | {"file", "frame"}
 FIELDS = ("Img", "EndoContours", "EpiContours")
-VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data
+VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data set
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Write NIfTI volumes per patient and inversion time below ``output``, then prepare those.
+    """Write a NIfTI volume per patient and inversion time below ``output``, then prepare those.
 
     Args:
-        settings: ``file``, ``frame`` (inversion time, from 0; None: each is a volume of its own)
-            and those of ``preparation.prepare``.
+        settings: ``file``, ``frame`` (inversion time, counted from 0; None for all, each a volume
+            of its own) and the settings of ``preparation.prepare``.
         data_dir: folder of the raw data.
         output: folder of the prepared data.
 
     Raises:
-        UserError: the file is missing, damaged or built differently, or the settings are wrong.
+        UserError: the file is missing, damaged or structured differently, or a setting is wrong.
     """
     pairs = write_volumes(data_dir / settings["file"], output / VOLUMES, settings["frame"])
     whole = {**settings, "classes": CLASSES}
@@ -56,50 +56,50 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
 
 
 def write_volumes(path: Path, folder: Path, frame: int | None) -> list[Pair]:
-    """Write an image and a mask volume per patient and inversion time; return them as pairs.
+    """Write an image and a mask volume per patient and inversion time; return the pairs.
 
     Raises:
-        UserError: the file is missing, damaged or built differently.
+        UserError: the file is missing, damaged or structured differently.
     """
     pairs = []
     for number, (image, endo, epi) in enumerate(read_patients(path), start=1):
         pairs += _write_patient(number, image, endo, epi, folder, frame)
         if number % 10 == 0:
-            log.info("%d patients read", number)
+            log.info("read %d patients", number)
     return pairs
 
 
 def read_patients(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield per patient: images (H, W, S, T), endo- and epicardial contours (P, 2, S, T).
+    """Yield images (H, W, S, T), endo- and epicardial contours (P, 2, S, T) of each patient.
 
     Raises:
-        UserError: the file is missing, damaged or built differently.
+        UserError: the file is missing, damaged or structured differently.
     """
     try:
         with h5py.File(path, "r") as file:
             yield from _patients(file)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: no such file; fetch it from doi:10.7910/DVN/DHEUAV into data_dir"
+            f"{path}: no such file; download it from doi:10.7910/DVN/DHEUAV into data_dir"
         ) from error
     except (OSError, RuntimeError) as error:  # h5py raises both for damaged files
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path}: not a readable MATLAB v7.3 (HDF5) file ({reason}); fetch it again"
+            f"{path}: not a readable MATLAB v7.3 (HDF5) file ({reason}); download it again"
         ) from error
     except (KeyError, ValueError) as error:
-        reason = error.args[0] if error.args else error
-        raise UserError(f"{path}: not built as expected: {reason}") from error
+        reason = str(error.args[0] if error.args else error)
+        raise UserError(f"{path}: unexpected structure: {reason}") from error
 
 
 def _patients(file: h5py.File) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     for name in ("Dataset", *(f"Dataset/{field}" for field in FIELDS)):
         if name not in file:
-            raise KeyError(f"it has no {name.replace('/', '.')}")
+            raise KeyError(f"there is no {name.replace('/', '.')}")
     fields = [file["Dataset"][field] for field in FIELDS]
     if not all(isinstance(field, h5py.Dataset) for field in fields):
         raise ValueError(f"Dataset.{{{', '.join(FIELDS)}}} must be arrays")
-    if not all(matlab.is_references(field) for field in fields):  # one struct: one patient
+    if not all(matlab.is_references(field) for field in fields):  # one struct, so one patient
         yield _patient(1, [matlab.value(file, field) for field in fields])
         return
     references = [field[()].ravel() for field in fields]
@@ -111,10 +111,9 @@ def _patients(file: h5py.File) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def myocardium(endo: np.ndarray, epi: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask, bool (H, W), between two contours (P, 2) of (x, y) pixels from 1.
+    """Return the mask, bool (H, W), between two contours (P, 2) of (x, y) pixels, from 1.
 
-    A pixel belongs to a contour if its centre lies inside; a mask without an epicardial contour
-    is empty.
+    A pixel is inside a contour if its centre is. Without an epicardial contour, the mask is empty.
     """
     return _inside(epi, shape) & ~_inside(endo, shape)
 
@@ -124,7 +123,7 @@ def _inside(contour: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     points = contour[np.isfinite(contour).all(axis=1)] - 1  # MATLAB counts from 1
     if len(points) < 3:
         return mask
-    # Only the contour's bounding box can lie inside: a heart is a small part of the image.
+    # Test the bounding box only: a heart is a small part of the image.
     limits = (shape[1], shape[0])
     left, top = np.clip(np.floor(points.min(axis=0)), 0, limits).astype(int)
     right, bottom = np.clip(np.ceil(points.max(axis=0)) + 1, 0, limits).astype(int)
@@ -139,8 +138,8 @@ def _patient(number: int, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndar
     for name, contour in (("EndoContours", endo), ("EpiContours", epi)):
         if contour.shape[1] != 2 or contour.shape[2:] != image.shape[2:]:
             raise ValueError(
-                f"patient {number}: Dataset.{name} is {contour.shape}, needed are (points, 2) for "
-                f"each of the images {image.shape}"
+                f"patient {number}: Dataset.{name} has shape {contour.shape}; expected (points, 2)"
+                f" for each of the images, whose shape is {image.shape}"
             )
     return image, endo, epi
 
@@ -149,7 +148,9 @@ def _four_axes(value: np.ndarray) -> np.ndarray:
     if value.dtype == object:
         value = _stacked(value)
     if value.ndim > 4 or value.dtype.kind not in "iufb":
-        raise ValueError(f"an array of {value.dtype} with shape {value.shape} instead of numbers")
+        raise ValueError(
+            f"an array of {value.dtype} with shape {value.shape}; expected numbers on up to 4 axes"
+        )
     return value.reshape(*value.shape, *(1,) * (4 - value.ndim))
 
 
@@ -157,12 +158,12 @@ def _stacked(cell: np.ndarray) -> np.ndarray:
     """Stack the arrays (A, B) of a cell (S, T) to (A, B, S, T); empty ones become NaN."""
     full = next((item for item in cell.flat if item.size), None)
     if full is None or full.dtype == object:
-        raise ValueError("a cell without arrays of numbers")
+        raise ValueError("a cell holds no numeric array")
     stacked = np.full((*full.shape, *cell.shape), np.nan)
     for place in np.ndindex(cell.shape):
         item = cell[place]
         if item.size and item.shape != full.shape:
-            raise ValueError(f"a cell with arrays of different shapes {item.shape}, {full.shape}")
+            raise ValueError(f"a cell holds arrays of shapes {item.shape} and {full.shape}")
         if item.size:
             stacked[(..., *place)] = item
     return stacked
@@ -178,7 +179,9 @@ def _write_patient(
 ) -> list[Pair]:
     height, width, slices, times = image.shape
     if frame is not None and not 0 <= frame < times:
-        raise UserError(f"frame: {frame} does not exist, patient {number} has {times} (from 0)")
+        raise UserError(
+            f"frame: {frame} does not exist; patient {number} has {times}, counted from 0"
+        )
     subject = f"patient-{number:03d}"
     pairs = []
     for time in range(times) if frame is None else [frame]:
@@ -195,8 +198,8 @@ def _write_patient(
 
 
 def _write_volume(path: Path, voxels: np.ndarray) -> None:
-    # Rows (H) run downwards, columns (W) to the right: as an RAS volume, x = column and
-    # y = -row, so that the axial slices come out as the images were.
+    # Rows (H) run downwards and columns (W) to the right. In an RAS volume, x = column and
+    # y = -row, so that axial slices look like the images.
     volume = np.ascontiguousarray(voxels[::-1].transpose(1, 0, 2))
     with replacing(path) as temporary:
         nib.save(nib.Nifti1Image(volume, np.eye(4)), temporary)

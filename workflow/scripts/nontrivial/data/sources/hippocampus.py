@@ -1,6 +1,6 @@
-"""Medical Segmentation Decathlon, Task04 Hippocampus: 260 labelled T1 volumes.
+"""Prepare Task04 Hippocampus of the Medical Segmentation Decathlon: 260 labelled T1 volumes.
 
-Licence CC BY-SA 4.0, Vanderbilt University Medical Center; Antonelli et al. 2022. Labels:
+Licence: CC BY-SA 4.0, Vanderbilt University Medical Center (Antonelli et al. 2022). Labels:
 0 background, 1 anterior, 2 posterior.
 """
 
@@ -26,46 +26,47 @@ _NUMBER = re.compile(r"hippocampus_(\d+)")
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare the hippocampus volumes; downloaded into ``data_dir`` if they are not there.
+    """Prepare the hippocampus volumes; download them into ``data_dir`` if they are not there.
 
     Raises:
-        UserError: a volume or the settings are wrong, or the download failed.
+        UserError: a volume or a setting is wrong, or the download failed.
     """
     labels = LabelMap(settings["label_map"], settings["classes"])
-    form, path = find_hippocampus(data_dir) or (None, None)
-    if form is None:
-        log.info("no hippocampus volumes under %s", data_dir)
-        form, path = "archive", download(archives.HIPPOCAMPUS, data_dir)
+    found = find_hippocampus(data_dir)
+    if found is None:
+        log.info("the hippocampus volumes are not in %s", data_dir)
+        found = "archive", download(archives.HIPPOCAMPUS, data_dir)
+    form, path = found
     log.info("hippocampus: %s, %s", form, path)
     if form == "folders":
-        found = pairs.from_folders(path / "images", path / "labels")
-        preparation.prepare(with_subjects(found), settings, None, labels, output)
+        volumes = pairs.from_folders(path / "images", path / "labels")
+        preparation.prepare(with_subjects(volumes), settings, None, labels, output)
     elif form == "decathlon":
-        found = pairs.from_decathlon(path)
-        preparation.prepare(with_subjects(found), settings, None, labels, output)
+        volumes = pairs.from_decathlon(path)
+        preparation.prepare(with_subjects(volumes), settings, None, labels, output)
     else:
         check_archive(path, archives.HIPPOCAMPUS)
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output, prefix=".unpacked-") as folder:
             unpack(path, Path(folder))
-            found = pairs.from_decathlon(Path(folder) / DECATHLON_HIPPOCAMPUS)
-            preparation.prepare(with_subjects(found), settings, None, labels, output)
+            volumes = pairs.from_decathlon(Path(folder) / DECATHLON_HIPPOCAMPUS)
+            preparation.prepare(with_subjects(volumes), settings, None, labels, output)
 
 
 def with_subjects(found: list[Pair]) -> list[Pair]:
-    """Return the pairs, in order of name, with the person as subject.
+    """Return the pairs, sorted by name, with their subjects.
 
-    Files numbered 2k-1 and 2k are two volumes of person k. The source does not document this: it
-    was inferred from intensities, data types and shapes, which agree within these pairs.
+    Files numbered 2k-1 and 2k are two volumes of subject k. The source does not document this; it
+    is inferred from intensities, dtypes and shapes, which agree within these pairs.
 
     Raises:
-        UserError: a file name holds no number.
+        UserError: a file name has no number.
     """
-    pairs_of_people = []
+    assigned = []
     for pair in sorted(found, key=lambda pair: pair.name):
         match = _NUMBER.fullmatch(pair.name)
         if not match:
-            raise UserError(f"{pair.image}: must be named hippocampus_<number>")
+            raise UserError(f"{pair.image}: its name must be hippocampus_<number>")
         person = (int(match[1]) + 1) // 2
-        pairs_of_people.append(replace(pair, subject=f"person-{person:03d}"))
-    return pairs_of_people
+        assigned.append(replace(pair, subject=f"person-{person:03d}"))
+    return assigned

@@ -1,4 +1,4 @@
-"""Where the raw files of a data set lie under the data folder, in the forms people have them."""
+"""Find the raw files of a data set below the data folder, in any of their common forms."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
-CIFAR10_BATCHES = {  # file -> published md5 (torchvision.datasets.CIFAR10)
+CIFAR10_BATCHES = {  # md5 by file name: torchvision.datasets.CIFAR10
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -34,7 +34,14 @@ DECATHLON_HIPPOCAMPUS = "Task04_Hippocampus"
 
 @dataclass(frozen=True)
 class Cifar10Files:
-    """CIFAR-10 as found: ``form`` is batches, archive, parquet or folders; files by split."""
+    """The files of CIFAR-10.
+
+    Attributes:
+        form: ``batches``, ``archive``, ``parquet`` or ``folders``.
+        folder: the folder that holds them.
+        train: files of the official training images; the archive itself, if it is one.
+        test: files of the official test images.
+    """
 
     form: str
     folder: Path
@@ -43,9 +50,9 @@ class Cifar10Files:
 
 
 def volume_name(path: Path) -> str | None:
-    """Return a volume's file name without its suffix, or None if it is hidden or no volume."""
+    """Return a volume's file name without suffix; None for hidden files and other suffixes."""
     name = Path(path).name
-    if name.startswith("."):  # archives made on macOS hold a "._" twin of every file
+    if name.startswith("."):  # archives made on macOS hold a "._" file beside every file
         return None
     for suffix in VOLUME_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -54,7 +61,7 @@ def volume_name(path: Path) -> str | None:
 
 
 def volume_files(folder: Path) -> list[Path]:
-    """Return the volumes of a folder in order of name; none if there is no such folder."""
+    """Return the volumes of a folder, sorted by name; none if the folder does not exist."""
     return [path for path in _listing(folder) if volume_name(path)]
 
 
@@ -85,10 +92,10 @@ def find_cifar10(data_dir: Path) -> Cifar10Files | None:
 
 
 def find_hippocampus(data_dir: Path) -> tuple[str, Path] | None:
-    """Return (form, path) of the hippocampus volumes, or None if they are not there.
+    """Return (form, path) of the hippocampus volumes, or None if there are none.
 
-    ``folders``: ``hippocampus`` with ``images`` and ``labels``; ``decathlon``: the unpacked
-    decathlon folder; ``archive``: its tar file.
+    ``folders`` is ``hippocampus`` with ``images`` and ``labels``, ``decathlon`` the unpacked
+    decathlon folder, ``archive`` its tar file.
     """
     data_dir = Path(data_dir)
     if (data_dir / "hippocampus" / "images").is_dir():
@@ -101,26 +108,26 @@ def find_hippocampus(data_dir: Path) -> tuple[str, Path] | None:
 
 
 def decathlon_files(folder: Path) -> list[Path]:
-    """Return ``dataset.json`` and the files it names for training, as far as it can be read."""
+    """Return a decathlon folder's ``dataset.json`` and the training files it lists, if readable."""
     index = Path(folder) / "dataset.json"
     if not index.is_file():
         return []
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))["training"]
         named = [folder / entry[kind] for entry in entries for kind in ("image", "label")]
-    except (ValueError, KeyError, TypeError, RecursionError):  # prepare says what is wrong with it
+    except (ValueError, KeyError, TypeError, RecursionError):  # prepare reports what is wrong
         named = []
     return [index, *named]
 
 
 def table_files(table: Path) -> list[Path]:
-    """Return a table of volumes and the files it names, as far as it can be read."""
+    """Return a table of volumes and the files it lists, if readable."""
     if not table.is_file():
         return []
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
-    except (ValueError, csv.Error):  # prepare says what is wrong with it
+    except (ValueError, csv.Error):  # prepare reports what is wrong
         rows = []
     named = [row.get(kind) for row in rows for kind in ("image", "label")]
     return [table, *(table.parent / name for name in named if name)]

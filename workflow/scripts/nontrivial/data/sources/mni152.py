@@ -1,8 +1,8 @@
-"""The MNI152 T1 template that comes with nilearn: real volumes without a download.
+"""Prepare the MNI152 T1 template that nilearn ships: real volumes without a download.
 
-The template is the mean of many brains and counts as one person. Train, val and test are slabs of
-its slices with gaps between; nothing can be inferred from them about other people, so the prepared
-data are marked as a demonstration. ICBM 2009c nonlinear symmetric, 1 mm (Fonov et al. 2011).
+The template is the mean of many brains and counts as one subject. Train, val and test are slabs of
+its slices with gaps between them. They say nothing about other subjects, so the data set is marked
+as a demonstration. Source: ICBM 2009c nonlinear symmetric, 1 mm (Fonov et al. 2011).
 """
 
 from pathlib import Path
@@ -33,15 +33,15 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         output: folder of the prepared data.
 
     Raises:
-        UserError: the slabs would be empty, or cropping would cut tissue.
+        UserError: a slab would be empty, or cropping would remove tissue.
     """
     grid = Grid.of(settings)
     volume = template()
     result = preparation.on_grid(volume, volume.label, grid, SUBJECT)
     if result.lost:
         raise UserError(
-            f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would cut {result.lost} "
-            "foreground pixels; enlarge size or spacing"
+            f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would remove {result.lost} "
+            "foreground pixels; increase size or spacing"
         )
     tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
     slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
@@ -53,10 +53,10 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
 
 
 def template() -> Volume:
-    """Return the template, 1 mm, with class numbers (uint8) as its label.
+    """Return the template at 1 mm with class numbers (uint8) as its label.
 
-    A voxel gets the most probable of background (1 - grey - white), grey and white matter, the
-    first of equals.
+    A voxel's class is the most probable of background (1 - grey - white), grey matter and white
+    matter; ties go to the first.
     """
     from nilearn import datasets  # slow to import, and only this source needs it
 
@@ -68,8 +68,8 @@ def template() -> Volume:
     mask[grey > background] = 1
     mask[(white > background) & (white > grey)] = 2
     voxels = np.asarray(image.dataobj).astype(np.float32)
-    spacing = (float(RESOLUTION),) * 3
-    return Volume(voxels, mask, spacing)
+    spacing = float(RESOLUTION)
+    return Volume(voxels, mask, (spacing, spacing, spacing))
 
 
 def split_slabs(
@@ -77,20 +77,20 @@ def split_slabs(
 ) -> list[tuple[str, list[int]]]:
     """Divide slices ``start`` to ``stop`` (excluded) into slabs: train, val, test, train.
 
-    Half of train lies at either end, so that val and test show anatomy between what was trained.
+    Half of train is at either end, so that val and test show anatomy between trained slices.
 
     Args:
         start: first slice.
-        stop: one past the last.
-        fractions: of the slices that remain once the gaps are taken out.
+        stop: one past the last slice.
+        fractions: of the slices outside the gaps.
         gap: slices left out between neighbouring slabs.
 
     Raises:
-        UserError: too few slices.
+        UserError: there are too few slices.
     """
     number = splits.counts(stop - start - 3 * gap, fractions, "slices outside the gaps")
     if number["train"] < 2:
-        raise UserError(f"{stop - start} slices are too few for {gap} between slabs; lower gap")
+        raise UserError(f"{stop - start} slices are too few for gaps of {gap}; decrease gap")
     first = number["train"] // 2
     slabs = []
     for split, length in (

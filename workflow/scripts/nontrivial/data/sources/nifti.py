@@ -1,4 +1,4 @@
-"""The user's own volumes: two folders, a decathlon folder or a table, with labels."""
+"""Prepare your own labelled volumes: two folders, a decathlon folder or a table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,10 @@ KEYS = preparation.KEYS | {
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare volumes with labels (``.nii``, ``.nii.gz``, ``.mgz``) for segmentation.
+    """Prepare labelled volumes (``.nii``, ``.nii.gz``, ``.mgz``) for segmentation.
 
     Raises:
-        UserError: settings or files are wrong; see ``preparation.prepare``.
+        UserError: a setting or a file is wrong; see ``preparation.prepare``.
     """
     labels = LabelMap(settings["label_map"], settings["classes"])
     found = find_pairs(settings, data_dir)
@@ -33,16 +33,16 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
 
 
 def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
-    """Return the pairs of volumes that a section of the configuration means, with subjects.
+    """Return the pairs of volumes that a section of the configuration names, with subjects.
 
     Raises:
-        UserError: the section contradicts itself, or a file is missing.
+        UserError: settings contradict each other, or a file is missing.
     """
     forms = [key for key in ("images", "decathlon", "table") if settings[key]]
     if len(forms) != 1 or bool(settings["images"]) != bool(settings["labels"]):
-        raise UserError("give exactly one of: images and labels; decathlon; table")
+        raise UserError("set exactly one of: images and labels; decathlon; table")
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such folder; set data_dir to where the data are")
+        raise UserError(f"{data_dir}: no such folder; set data_dir to the folder of the raw data")
     if forms == ["images"]:
         found = pairs.from_folders(data_dir / settings["images"], data_dir / settings["labels"])
     elif forms == ["decathlon"]:
@@ -51,7 +51,7 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         found = pairs.from_table(data_dir / settings["table"])
     pattern, table = settings["subject_pattern"], settings["subject_table"]
     if (pattern and table) or (forms == ["table"] and (pattern or table)):
-        raise UserError("give one source of subjects: table, subject_pattern or subject_table")
+        raise UserError("set one source of subjects only: table, subject_pattern or subject_table")
     if not pattern and not table:
         return found
     subject = (

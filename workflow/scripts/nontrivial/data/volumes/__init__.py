@@ -1,1 +1,1 @@
-"""From image and label volumes to normalized slices of one size."""
+"""Image and label volumes: reading, pairing, and cutting into normalized slices."""

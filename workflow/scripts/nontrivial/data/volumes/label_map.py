@@ -1,4 +1,4 @@
-"""From the values in a label volume to class numbers."""
+"""Map the values of a label volume to class numbers."""
 
 from pathlib import Path
 
@@ -11,28 +11,36 @@ MOST_CLASSES = 256  # masks are stored as uint8
 
 
 class LabelMap:
-    """Merges, selects or drops label values."""
+    """Merges, selects or drops label values.
+
+    Example:
+        >>> labels = LabelMap({"17": 1, "53": 1, "other": 0}, ["background", "hippocampus"])
+        >>> labels.apply(np.array([0, 17, 53, 2]), Path("labels.nii.gz"))
+        array([0, 1, 1, 0], dtype=uint8)
+    """
 
     def __init__(self, mapping: dict[str, int] | None, classes: list[str]) -> None:
-        """Check and keep a mapping.
+        """Check a mapping.
 
         Args:
-            mapping: raw value (or ``other``: every value not listed) -> class number; None if the
-                values are the class numbers.
+            mapping: class number by label value; ``other`` stands for every value not listed.
+                None if the values are the class numbers.
             classes: names by class number.
 
         Raises:
-            UserError: the mapping makes no sense, or a class can't occur.
+            UserError: the mapping is invalid, or a class cannot occur.
         """
         if not 2 <= len(classes) <= MOST_CLASSES:
-            raise UserError(f"classes: give 2 to {MOST_CLASSES} names, the background first")
+            raise UserError(f"classes: list 2 to {MOST_CLASSES} names, the background first")
         if mapping is None:
             mapping = {str(number): number for number in range(len(classes))}
         self._other = mapping.get(OTHER)
         self._classes: dict[int, int] = {}
         for key, number in mapping.items():
             if not 0 <= number < len(classes):
-                raise UserError(f"label_map: {key} becomes {number}, which `classes` does not name")
+                raise UserError(
+                    f"label_map: {key} is mapped to {number}, which is not a class of `classes`"
+                )
             if key != OTHER:
                 try:
                     value = int(key)
@@ -41,24 +49,22 @@ class LabelMap:
                         f"label_map: {key!r} is neither an integer nor {OTHER!r}"
                     ) from None
                 if self._classes.setdefault(value, number) != number:
-                    raise UserError(f"label_map: {value} has two classes")
+                    raise UserError(f"label_map: {value} is mapped to two classes")
         never = set(range(len(classes))) - set(mapping.values())
         if never:
-            raise UserError(f"label_map: no value becomes class {classes[min(never)]}")
+            raise UserError(f"label_map: no value is mapped to class {classes[min(never)]}")
 
     def apply(self, label: np.ndarray, path: Path) -> np.ndarray:
         """Return the class numbers (uint8) of an integer label volume.
 
         Raises:
-            UserError: a value is not in the map; names the file and the values.
+            UserError: a value is not in the map; the message names the file and the values.
         """
         values = np.unique(label)
         unknown = [int(value) for value in values if int(value) not in self._classes]
         if unknown and self._other is None:
             named = ", ".join(str(value) for value in unknown[:10])
-            raise UserError(
-                f"{path}: label value(s) {named} are not in the map; add them to label_map"
-            )
+            raise UserError(f"{path}: label value(s) {named} are not in label_map; add them to it")
         table = np.array(
             [self._classes.get(int(value), self._other or 0) for value in values], dtype=np.uint8
         )

@@ -1,4 +1,4 @@
-"""Which image belongs to which label, and to whom: folders, a decathlon folder or a table."""
+"""Pair image volumes with label volumes and subjects: from folders, a decathlon or a table."""
 
 import json
 import os
@@ -18,12 +18,12 @@ class Pair:
     """An image volume with its label volume.
 
     Attributes:
-        name: file name without suffix; what errors call the volume.
-        subject: the person, or whatever must stay in one split.
-        source: path of the image as written to the table of samples.
+        name: file name without suffix, used in error messages.
+        subject: the subject, or any other unit that must stay in one split.
+        source: path of the image as written to the sample table.
         image: its file.
         label: file of its label.
-        split: where it belongs if the data say so, else None.
+        split: its split if the data specify one, else None.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Pair:
 
 
 def from_folders(images: Path, labels: Path) -> list[Pair]:
-    """Pair the volumes of two folders by name (suffixes may differ); subject = name.
+    """Pair the volumes of two folders by name, which is the subject; suffixes may differ.
 
     Raises:
-        UserError: a folder is missing or empty, or a volume has no partner.
+        UserError: a folder is missing or empty, or a volume has no counterpart.
     """
     image_of, label_of = _by_name(images), _by_name(labels)
     for left, right, kind in ((image_of, label_of, "label"), (label_of, image_of, "image")):
@@ -48,7 +48,7 @@ def from_folders(images: Path, labels: Path) -> list[Pair]:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise UserError(
                 f"{left[alone[0]]}{more}: has no {kind} of the same name in {there}; "
-                "add it or take the other away"
+                "add it, or remove the other"
             )
     return [
         Pair(name, name, f"{path.parent.name}/{path.name}", path, label_of[name])
@@ -60,7 +60,7 @@ def from_decathlon(folder: Path) -> list[Pair]:
     """Pair the training volumes that a Medical Segmentation Decathlon folder lists.
 
     Raises:
-        UserError: ``dataset.json`` or a file it names is missing or makes no sense.
+        UserError: ``dataset.json`` or a file it lists is missing or invalid.
     """
     index = folder / "dataset.json"
     try:
@@ -70,18 +70,18 @@ def from_decathlon(folder: Path) -> list[Pair]:
         raise UserError(f"{index}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f'{index}: not the index of a decathlon folder ("training": list of image and label)'
+            f'{index}: not the index of a decathlon folder; "training" must list images and labels'
         ) from error
     return _checked([_pair(image, label, index) for image, label in files], index)
 
 
 def from_table(table: Path) -> list[Pair]:
-    """Pair volumes by a TSV with columns subject, image, label and optionally split.
+    """Pair the volumes of a TSV file with columns subject, image, label and, optionally, split.
 
     Paths are relative to the table's folder.
 
     Raises:
-        UserError: the table or a file it names is missing or makes no sense.
+        UserError: the table or a file it lists is missing or invalid.
     """
     rows = read_tsv(table, ["subject", "image", "label"])
     with_split = bool(rows) and "split" in rows[0]
@@ -89,23 +89,25 @@ def from_table(table: Path) -> list[Pair]:
     for number, row in enumerate(rows, start=2):  # line 1 is the header
         split = row["split"] if with_split else None
         if with_split and split not in SPLITS:
-            raise UserError(f"{table}, line {number}: split is {split!r}; give train, val or test")
+            raise UserError(
+                f"{table}, line {number}: split is {split!r}; it must be train, val or test"
+            )
         pair = _pair(table.parent / row["image"], table.parent / row["label"], table)
         pairs.append(replace(pair, subject=row["subject"], source=row["image"], split=split))
     return _checked(pairs, table)
 
 
 def subjects_by_pattern(pattern: str) -> Callable[[Pair], str]:
-    """Return a function that takes a pair's subject from its file name.
+    """Return a function that reads a pair's subject from its file name.
 
     Raises:
-        UserError: the pattern is no regular expression; later, a name that does not match.
+        UserError: the pattern is not a regular expression; later, a name does not match it.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(
-            f"subject_pattern: {pattern!r} is no regular expression ({error})"
+            f"subject_pattern: {pattern!r} is not a regular expression ({error})"
         ) from error
 
     def subject(pair: Pair) -> str:
@@ -118,22 +120,22 @@ def subjects_by_pattern(pattern: str) -> Callable[[Pair], str]:
 
 
 def subjects_by_table(table: Path) -> Callable[[Pair], str]:
-    """Return a function that looks up a pair's subject in a TSV with columns image, subject.
+    """Return a function that looks up a pair's subject in a TSV file.
 
-    ``image`` is the file name, with or without its suffix.
+    Its columns are ``image``, the file name with or without suffix, and ``subject``.
 
     Raises:
-        UserError: the table makes no sense; later, a volume that it does not name.
+        UserError: the table is invalid; later, a volume is not in it.
     """
     of: dict[str, str] = {}
     for row in read_tsv(table, ["image", "subject"]):
         name = volume_name(Path(row["image"])) or row["image"]
         if of.setdefault(name, row["subject"]) != row["subject"]:
-            raise UserError(f"{table}: image {name} has two subjects")
+            raise UserError(f"{table}: image {name} has two subjects; keep one")
 
     def subject(pair: Pair) -> str:
         if pair.name not in of:
-            raise UserError(f"{table}: has no row for image {pair.image.name}")
+            raise UserError(f"{table}: there is no row for image {pair.image.name}; add one")
         return of[pair.name]
 
     return subject
@@ -144,12 +146,12 @@ def _by_name(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder}: no such folder; check data_dir and the data set's section")
     found: dict[str, Path] = {}
     for path in volume_files(folder):
-        name = volume_name(path)
+        name = volume_name(path) or path.name
         if name in found:
-            raise UserError(f"{path}: the folder holds {found[name].name} too; keep one")
+            raise UserError(f"{path}: the folder also holds {found[name].name}; keep one")
         found[name] = path
     if not found:
-        raise UserError(f"{folder}: holds no volume (.nii, .nii.gz or .mgz)")
+        raise UserError(f"{folder}: there is no volume (.nii, .nii.gz or .mgz)")
     return found
 
 
@@ -165,13 +167,13 @@ def _pair(image: Path, label: Path, origin: Path) -> Pair:
 
 def _checked(pairs: list[Pair], origin: Path) -> list[Pair]:
     if not pairs:
-        raise UserError(f"{origin}: names no volume")
+        raise UserError(f"{origin}: lists no volume")
     seen: set[Path] = set()
     for pair in pairs:
         if pair.image in seen:
-            raise UserError(f"{origin}: names the image {pair.image} twice; keep one")
+            raise UserError(f"{origin}: lists the image {pair.image} twice; keep one")
         seen.add(pair.image)
         for kind, path in (("image", pair.image), ("label", pair.label)):
-            if not os.path.isfile(path):  # unlike Path's, it takes a name that is too long
-                raise UserError(f"{origin}: the {kind} {path} that it names does not exist")
+            if not os.path.isfile(path):  # unlike Path.is_file, it accepts names that are too long
+                raise UserError(f"{origin}: lists the {kind} {path}, which does not exist")
     return pairs

@@ -1,4 +1,4 @@
-"""From pairs of volumes to the prepared form: one volume in memory at a time."""
+"""Prepare pairs of volumes, one volume in memory at a time."""
 
 import logging
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from nontrivial.formats.samples import Sample
 
 log = logging.getLogger("nontrivial")
 
-# What every source of volumes takes from the configuration.
+# Settings of every source of volumes.
 KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
 
-MOST_PIXELS = 1 << 30  # of one resampled volume: 4 GiB
+MOST_PIXELS = 1 << 30  # of one resampled volume, 4 GiB
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Grid:
     """How volumes become slices.
 
     Attributes:
-        axis: sagittal, coronal or axial.
-        spacing: in-plane pixel in mm; None keeps the volume's own.
+        axis: ``sagittal``, ``coronal`` or ``axial``.
+        spacing: in-plane pixel size in mm; None keeps the volume's own.
         size: (height, width) of a slice in pixels.
         intensity: method of ``intensity.normalize``.
     """
@@ -42,7 +42,7 @@ class Grid:
 
     @classmethod
     def of(cls, settings: dict) -> "Grid":
-        """Take the grid from a data set's section of the configuration."""
+        """Return the grid of a data set's section of the configuration."""
         height, width = settings["size"]
         return cls(settings["axis"], settings["spacing"], (height, width), settings["intensity"])
 
@@ -54,7 +54,7 @@ class Slices:
     Attributes:
         images: float32 (S, H, W), normalized.
         masks: uint8 (S, H, W), class numbers.
-        lost: foreground pixels that cropping cut off.
+        lost: number of foreground pixels that cropping removed.
     """
 
     images: np.ndarray
@@ -65,19 +65,19 @@ class Slices:
 def prepare(
     pairs: list[Pair], settings: dict, frame: int | None, labels: LabelMap, output: Path
 ) -> None:
-    """Write the prepared form of pairs of volumes.
+    """Write the prepared data set of pairs of volumes.
 
     Args:
-        pairs: the volumes; if they name no split, subjects are divided by ``fractions``.
+        pairs: the volumes; unless they specify splits, subjects are divided by ``fractions``.
         settings: ``classes``, ``axis``, ``spacing``, ``size``, ``intensity``, ``keep_empty``,
             ``fractions`` and ``split_seed``.
-        frame: which frame of 4-D images.
-        labels: from label values to classes.
-        output: folder of the prepared data.
+        frame: frame of 4-D images, counted from 0.
+        labels: maps label values to classes.
+        output: folder of the prepared data set.
 
     Raises:
-        UserError: a volume or the split is wrong; there is no foreground; cropping would cut
-            foreground in val or test.
+        UserError: a volume or a split is wrong, there is no foreground, or cropping would remove
+            foreground from val or test.
     """
     grid = Grid.of(settings)
     split_of = _split(pairs, settings)
@@ -90,34 +90,37 @@ def prepare(
             result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
             if result.lost and split != "train":
                 raise UserError(
-                    f"{pair.image}: cropping to {grid.size[0]} x {grid.size[1]} would cut "
-                    f"{result.lost} foreground pixels of this {split} volume; enlarge size"
+                    f"{pair.image}: cropping to {grid.size[0]} x {grid.size[1]} would remove "
+                    f"{result.lost} foreground pixels of this {split} volume; increase size"
                 )
             cropped += [pair.name] if result.lost else []
             foreground[split] |= bool(result.masks.any())
             _append(writer, split, result, pair, settings["keep_empty"] or split != "train")
             if number % 100 == 0:
-                log.info("%d of %d volumes", number, len(pairs))
+                log.info("prepared %d of %d volumes", number, len(pairs))
         _check_foreground(foreground)
     if cropped:
         log.info(
-            "cropping cut foreground of %d train volume(s), %s first; enlarge size to keep it",
+            "cropping removed foreground from %d train volume(s), the first is %s; increase size to"
+            " keep it",
             len(cropped),
             cropped[0],
         )
 
 
 def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
-    """Cut, resample, normalize on the full volume, and crop or pad with the volume's minimum.
+    """Return a volume's slices: resampled, normalized over the full volume, cropped or padded.
+
+    Padding has the volume's minimum.
 
     Args:
-        volume: image and spacing; its label is not read.
-        mask: uint8 class numbers on the volume's voxels.
-        grid: what to make of it.
-        name: the volume's, for errors.
+        volume: image and spacing; its label is not used.
+        mask: uint8 class numbers of the volume's voxels.
+        grid: how to cut the volume.
+        name: the volume's name in error messages.
 
     Raises:
-        UserError: the volume is constant, or the grid makes no sense or far too many pixels.
+        UserError: the volume is constant, or the grid is invalid or has far too many pixels.
     """
     images, masks = slices.cut(volume.image, grid.axis), slices.cut(mask, grid.axis)
     if grid.spacing is not None:
@@ -126,7 +129,8 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
         if pixels > MOST_PIXELS:
             raise UserError(
                 f"{name}: its pixels are {spacing[0]:g} x {spacing[1]:g} mm, so a spacing of "
-                f"{grid.spacing:g} mm would make {pixels:.2g}; repair its header or set another"
+                f"{grid.spacing:g} mm would give {pixels:.2g} pixels; repair its header or change"
+                " spacing"
             )
         images = slices.resample(images, spacing, grid.spacing, nearest=False)
         masks = slices.resample(masks, spacing, grid.spacing, nearest=True)
@@ -137,11 +141,13 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
 
 
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
-    if all(pair.split for pair in pairs):
-        given = [pair.split for pair in pairs]
+    given = [pair.split for pair in pairs if pair.split]
+    if len(given) == len(pairs):
         if missing := set(SPLITS) - set(given):
-            raise UserError(f"no volume has split {min(missing)}; give train, val and test some")
-        splits.check_disjoint((pair.subject, pair.split) for pair in pairs)
+            raise UserError(
+                f"no volume is in the {min(missing)} split; assign volumes to train, val and test"
+            )
+        splits.check_disjoint((pair.subject, pair.split or "") for pair in pairs)
         return given
     of = splits.by_subject(
         (pair.subject for pair in pairs), settings["fractions"], settings["split_seed"]
@@ -162,9 +168,9 @@ def _append(
 def _check_foreground(foreground: dict[str, bool]) -> None:
     without = [split for split, found in foreground.items() if not found]
     if len(without) == len(SPLITS):
-        raise UserError("no label holds any foreground; check labels and label_map")
+        raise UserError("no label volume has foreground; check labels and label_map")
     if without:
         raise UserError(
-            f"no label of the {without[0]} split holds any foreground; "
+            f"no label volume of the {without[0]} split has foreground; "
             "change fractions or split_seed"
         )

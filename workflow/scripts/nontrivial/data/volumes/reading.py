@@ -1,11 +1,13 @@
-"""Reading an image volume and its label volume (NIfTI, MGH), checked, in canonical orientation."""
+"""Read an image volume and its label volume (NIfTI or MGH) in canonical orientation."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Extensions, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
@@ -13,14 +15,14 @@ from nibabel.nifti2 import Nifti2Header
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.errors import UserError
 
-AFFINE_TOLERANCE = 1e-3  # mm; headers store float32, and tools round
+AFFINE_TOLERANCE = 1e-3  # mm; headers hold float32, and tools round
 COMPRESSED_SUFFIXES = (".gz", ".mgz")
-MOST_COMPRESSED = 1032  # deflate makes at most this many bytes of one (zlib's documentation)
-LARGEST_LABEL = 1 << 53  # from there on floats cannot tell one integer from the next
+MOST_COMPRESSED = 1032  # the largest compression ratio of deflate (zlib's documentation)
+LARGEST_LABEL = 1 << 53  # float64 represents integers below this exactly
 
 
 class _NoExtensions(Nifti1Extensions):
-    """Extensions left unread: none is needed, and one of a false length reads the whole file."""
+    """Skips header extensions: none is used, and a wrong length would read the whole file."""
 
     @classmethod
     def from_fileobj(cls, fileobj: object, size: int, byteswap: bool) -> "_NoExtensions":
@@ -52,7 +54,7 @@ class Volume:
 
     Attributes:
         image: float32 (X, Y, Z): left to right, posterior to anterior, inferior to superior.
-        label: integers (X, Y, Z), raw values.
+        label: integers (X, Y, Z), as stored.
         spacing: voxel size along X, Y, Z in mm.
     """
 
@@ -62,24 +64,26 @@ class Volume:
 
 
 def read(pair: Pair, frame: int | None) -> Volume:
-    """Read a pair, reoriented to the closest canonical (RAS) axes.
+    """Return a pair, reoriented to the closest canonical (RAS) axes.
 
     Args:
         pair: the two files.
-        frame: which frame of a 4-D image, from 0; None for 3-D images.
+        frame: frame of a 4-D image, counted from 0; None for 3-D images.
 
     Raises:
-        UserError: a file is missing, cut short or no volume; shapes or affines differ; voxels
+        UserError: a file is missing, truncated or not a volume; shapes or affines differ; voxels
             are not finite; labels are not integers; the frame does not exist.
     """
     image, label = _open(pair.image), _open(pair.label)
     if image.shape[:3] != label.shape[:3]:
         raise UserError(
-            f"{pair.label}: shape {label.shape[:3]} is not that of its image ({image.shape[:3]})"
+            f"{pair.label}: shape {label.shape[:3]} differs from that of its image, "
+            f"{image.shape[:3]}; resample the label onto the image"
         )
     if not np.allclose(image.affine, label.affine, atol=AFFINE_TOLERANCE, rtol=0):
         raise UserError(
-            f"{pair.label}: its affine is not that of its image; resample the label onto the image"
+            f"{pair.label}: its affine differs from that of its image; resample the label onto"
+            " the image"
         )
     orientation = nib.io_orientation(image.affine)
     if np.isnan(orientation).any():
@@ -100,15 +104,15 @@ def read(pair: Pair, frame: int | None) -> Volume:
 
 def _open(path: Path) -> nib.spatialimages.SpatialImage:
     try:
-        with path.open("rb"):  # nibabel hides why a file can't be opened
+        with path.open("rb"):  # nibabel hides why a file cannot be opened
             pass
         volume = _format(path).from_filename(path)
-    except Exception as error:  # whatever a header makes nibabel stumble over
+    except Exception as error:  # a damaged header makes nibabel raise anything
         raise _damaged(path, error) from error
     if len(volume.shape) < 3:
-        raise UserError(f"{path}: has {len(volume.shape)} dimension(s), a volume has 3")
+        raise UserError(f"{path}: has {len(volume.shape)} dimension(s); a volume has 3")
     if any(side < 1 for side in volume.shape):
-        raise UserError(f"{path}: has shape {volume.shape}, which holds no voxel")
+        raise UserError(f"{path}: has shape {volume.shape}, so no voxels")
     _require_bytes(volume, path)
     affine = volume.affine[:3, :3]
     if not np.isfinite(volume.affine).all() or np.isclose(np.linalg.det(affine), 0, atol=1e-12):
@@ -125,15 +129,16 @@ def _format(path: Path) -> type[nib.spatialimages.SpatialImage]:
 
 
 def _require_bytes(volume: nib.spatialimages.SpatialImage, path: Path) -> None:
-    """Refuse a header that claims more voxels than its file can hold, before room is made."""
-    claimed = volume.dataobj.offset + math.prod(volume.shape) * volume.dataobj.dtype.itemsize
+    """Refuse a header that claims more voxels than its file can hold, before allocating memory."""
+    stored = cast(ArrayProxy, volume.dataobj)
+    claimed = stored.offset + math.prod(volume.shape) * stored.dtype.itemsize
     held = path.stat().st_size
     if path.name.lower().endswith(COMPRESSED_SUFFIXES):
         held *= MOST_COMPRESSED
     if claimed > held:
         raise UserError(
-            f"{path}: damaged or no volume (its header claims {claimed:,} bytes, and the file "
-            f"holds at most {held:,}); fetch it again"
+            f"{path}: damaged or not a volume (its header claims {claimed:,} bytes, but the file "
+            f"holds at most {held:,}); replace it"
         )
 
 
@@ -141,17 +146,18 @@ def _voxels(volume: nib.spatialimages.SpatialImage, frame: int | None, path: Pat
     extra = volume.shape[3:]
     frames = math.prod(extra)
     if len(extra) > 1 or (frames > 1 and frame is None):
-        raise UserError(f"{path}: has shape {volume.shape}; set `frame` to choose a volume")
+        raise UserError(f"{path}: has shape {volume.shape}; set `frame` to choose one volume")
     if frame is not None and not 0 <= frame < frames:
         raise UserError(f"{path}: frame {frame} does not exist; it has {frames}, counted from 0")
-    if volume.dataobj.dtype.kind not in "iuf":
-        raise UserError(f"{path}: voxels are {volume.dataobj.dtype}, not numbers")
+    dtype = cast(ArrayProxy, volume.dataobj).dtype
+    if dtype.kind not in "iuf":
+        raise UserError(f"{path}: its voxels have dtype {dtype}; they must be real numbers")
     try:
         if frames > 1:
             voxels = np.asarray(volume.dataobj[..., frame])
         else:
             voxels = np.asarray(volume.dataobj).reshape(volume.shape[:3])
-    except Exception as error:  # whatever a cut or damaged file makes nibabel stumble over
+    except Exception as error:  # a truncated or damaged file makes nibabel raise anything
         raise _damaged(path, error) from error
     if voxels.dtype.kind == "f":
         _require_finite(voxels, path)
@@ -159,7 +165,7 @@ def _voxels(volume: nib.spatialimages.SpatialImage, frame: int | None, path: Pat
 
 
 def _single(voxels: np.ndarray, path: Path) -> np.ndarray:
-    with np.errstate(over="ignore"):  # the next line finds what has become infinite
+    with np.errstate(over="ignore"):  # checked on the next line
         single = voxels.astype(np.float32)
     _require_finite(single, path)
     return single
@@ -168,9 +174,7 @@ def _single(voxels: np.ndarray, path: Path) -> np.ndarray:
 def _require_finite(voxels: np.ndarray, path: Path) -> None:
     if not np.isfinite(voxels).all():
         bad = int((~np.isfinite(voxels)).sum())
-        raise UserError(
-            f"{path}: {bad} voxel(s) are NaN or infinite as 32-bit floats; repair the file"
-        )
+        raise UserError(f"{path}: {bad} voxel(s) are NaN or infinite as float32; repair the file")
 
 
 def _integers(values: np.ndarray, path: Path) -> np.ndarray:
@@ -179,9 +183,11 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
     whole = np.rint(values)
     if not (whole == values).all():
         wrong = values[whole != values].flat[0]
-        raise UserError(f"{path}: labels are not integers (one is {wrong:g})")
+        raise UserError(
+            f"{path}: labels are not integers (one is {wrong:g}); resample with nearest neighbour"
+        )
     if (np.abs(whole) >= LARGEST_LABEL).any():
-        raise UserError(f"{path}: a label is {np.abs(whole).max():g}, too large for an integer")
+        raise UserError(f"{path}: label {np.abs(whole).max():g} is too large for an integer")
     return values.astype(np.int64)
 
 
@@ -193,6 +199,6 @@ def _damaged(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"{path}: cannot be read ({error.strerror})")
     if isinstance(error, MemoryError):
-        return UserError(f"{path}: does not fit into memory; use a machine with more of it")
+        return UserError(f"{path}: does not fit into memory; use a host with more memory")
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: damaged or no volume ({reason}); fetch it again")
+    return UserError(f"{path}: damaged or not a volume ({reason}); replace it")

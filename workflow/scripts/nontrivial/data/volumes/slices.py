@@ -1,16 +1,16 @@
-"""From a volume to slices of a fixed size: cutting, in-plane resampling, cropping and padding.
+"""Cut a volume into slices of one size: in-plane resampling, cropping and padding.
 
-Rows run downwards and columns to the right: sagittal superior to inferior, posterior to anterior;
-coronal superior to inferior, left to right; axial anterior to posterior, left to right (the
-subject's left is on the left). Slices are numbered from 0: left to right (sagittal), posterior to
-anterior (coronal), inferior to superior (axial).
+Rows run downwards and columns to the right: from superior to inferior and posterior to anterior in
+sagittal slices, superior to inferior and left to right in coronal ones, anterior to posterior and
+left to right in axial ones (the subject's left is on the left). Slices are numbered from 0, from
+left to right (sagittal), posterior to anterior (coronal) or inferior to superior (axial).
 """
 
 import numpy as np
 
 from nontrivial.errors import UserError
 
-# axis -> (slices, rows, columns) as axes of an RAS volume; rows are reversed afterwards
+# (slices, rows, columns) as axes of an RAS volume; rows are reversed afterwards
 _PLANES = {"sagittal": (0, 2, 1), "coronal": (1, 2, 0), "axial": (2, 1, 0)}
 AXES = tuple(_PLANES)
 
@@ -25,7 +25,7 @@ def cut(volume: np.ndarray, axis: str) -> np.ndarray:
 
 
 def in_plane(spacing: tuple[float, float, float], axis: str) -> tuple[float, float]:
-    """Return the distance of rows and of columns, in the unit of ``spacing`` (X, Y, Z)."""
+    """Return the spacing of rows and of columns, in the unit of ``spacing`` (X, Y, Z)."""
     _, rows, columns = _order(axis)
     return spacing[rows], spacing[columns]
 
@@ -35,15 +35,15 @@ def resample(
 ) -> np.ndarray:
     """Return the slices (S, H, W) at ``target`` mm per pixel in both directions.
 
-    The field of view keeps its centre and, up to rounding to whole pixels, its extent; pixels are
-    areas, so halving the spacing puts two pixels where one was. Linear for images, nearest
-    neighbour for labels, edge values outside; no low-pass filter before a coarser grid.
+    The field of view keeps its centre and, up to rounding to whole pixels, its extent. Pixels are
+    areas, so halving the spacing replaces a pixel by two. Edge values are repeated outside; no
+    low-pass filter precedes a coarser grid.
 
     Args:
         slices: values (S, H, W).
-        spacing: mm per row and per column now.
-        target: mm per row and column wanted.
-        nearest: take the nearest value instead of the linear mean of two.
+        spacing: present mm per row and per column.
+        target: new mm per row and per column.
+        nearest: nearest neighbour, for labels, instead of linear interpolation.
     """
     for axis, now in ((1, spacing[0]), (2, spacing[1])):
         slices = _resample_axis(slices, axis, now, target, nearest)
@@ -53,13 +53,13 @@ def resample(
 def resampled_pixels(
     shape: tuple[int, int, int], spacing: tuple[float, float], target: float
 ) -> float:
-    """Return how many pixels ``resample`` would make of slices (S, H, W), all together."""
+    """Return the total number of pixels that ``resample`` would return for slices (S, H, W)."""
     number, height, width = shape
     return number * max(1, height * spacing[0] / target) * max(1, width * spacing[1] / target)
 
 
 def fit(slices: np.ndarray, size: tuple[int, int], fill: float) -> np.ndarray:
-    """Crop or pad slices (S, H, W) about their centre to ``size`` (height, width) in pixels."""
+    """Return slices (S, H, W), cropped or padded about their centre to (height, width) pixels."""
     fitted = np.full((len(slices), *size), fill, dtype=slices.dtype)
     source, target = [slice(None)], [slice(None)]
     for now, wanted in zip(slices.shape[1:], size, strict=True):
@@ -72,7 +72,7 @@ def fit(slices: np.ndarray, size: tuple[int, int], fill: float) -> np.ndarray:
 
 def _order(axis: str) -> tuple[int, int, int]:
     if axis not in _PLANES:
-        raise UserError(f"axis: give one of {', '.join(AXES)}, not {axis!r}")
+        raise UserError(f"axis: {axis!r} is not one of {', '.join(AXES)}")
     return _PLANES[axis]
 
 
