@@ -1,4 +1,4 @@
-"""Write the table of the paper's claims: whether each holds here, and by which numbers."""
+"""Tabulate the paper's claims: whether each holds in the experiments, and the evidence."""
 
 from pathlib import Path
 
@@ -36,19 +36,19 @@ def judge_claims(
     markdown: Path,
     html: Path,
 ) -> None:
-    """Judge every claim in every experiment; write CSV, Markdown and HTML.
+    """Decide every claim in every experiment; write CSV, Markdown and HTML tables.
 
     Args:
-        settings: ``experiments``: names.
-        summary: results of every target.
-        across_seeds: the same over seeds.
-        claims: the checked-in table of claims.
-        csv: output, a row per claim and experiment.
-        markdown: output, for people.
-        html: output, for the report.
+        settings: ``experiments``, a list of names.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
+        claims: table of the paper's claims.
+        csv: output, one row per claim and experiment.
+        markdown: output.
+        html: output.
 
     Raises:
-        UserError: a file can't be read, or an experiment has no results.
+        UserError: a file cannot be read, or an experiment has no results.
     """
     tables = read_results(summary, across_seeds)
     experiments = [select_outcomes(*tables, name) for name in settings["experiments"]]
@@ -62,7 +62,7 @@ def judge_claims(
 
 
 def judge_everywhere(claim: Claim, experiments: list[ExperimentOutcomes]) -> list[dict]:
-    """Return a record per experiment of the claim's task; one for all if none tests it."""
+    """Return a record per experiment of the claim's task, or one if no experiment tests it."""
     fitting = [one for one in experiments if claim.task in ("any", one.task)]
     judged = [(one, judge(claim, one)) for one in fitting]
     tested = [(one, judgement) for one, judgement in judged if judgement.verdict != UNTESTED]
@@ -110,9 +110,9 @@ def _table(records: list[dict], experiments: list[ExperimentOutcomes]) -> TextTa
         for one in experiments
     ]
     notes += [
-        "A target is non-trivial if the 95% interval of its drop lies above the margin, trivial if"
-        " it lies below, else undecided; each target is judged by itself. With several seeds the"
-        " interval is over seeds; with one it covers test sampling only.",
+        "A target is non-trivial if the 95% interval of its drop is above the margin, trivial if"
+        " it is below, and undecided otherwise; each target is judged on its own. With several"
+        " seeds the interval is over seeds; with one it covers test sampling only.",
         READING_INVERTED,
         READING_ADJACENT,
         f"Claims: {CITATION}.",

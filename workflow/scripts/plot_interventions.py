@@ -1,4 +1,4 @@
-"""Draw experiments 2 and 3, block interiors and shortcuts zeroed, beside the paper's values."""
+"""Plot experiments 2 and 3, block interiors and shortcuts zeroed, beside the paper's values."""
 
 from pathlib import Path
 
@@ -28,30 +28,30 @@ READING_STYLE = {
     "none": (PURPLE, "s"),
 }
 SHORTCUT_STYLE = (VERMILLION, "P")
-SPREAD = 0.6  # share of the distance between two blocks that the marks of one take up
-SEED_OFFSET = 0.05  # marks of single seeds stand beside their mean
+SPREAD = 0.6  # width of the marks of one block over the distance between two blocks
+SEED_OFFSET = 0.05  # of marks of single seeds from their mean, in blocks
 LEFT_MM, RIGHT_MM, GAP_MM = 13, 3, 8
 AXES_MM = 46
 LEGEND_ENTRY_MM = 40
-MIN_PANEL_MM = 60  # narrower panels stand below each other
+MIN_PANEL_MM = 60  # narrower panels are stacked
 
 
 def plot_interventions(
     settings: dict, summary: Path, across_seeds: Path, paper: Path, svg: Path, png: Path
 ) -> None:
-    """Draw a panel for blocks and one for shortcuts: ours filled, the paper's open.
+    """Plot a panel for blocks and one for shortcuts; the paper's marks are open.
 
     Args:
         settings: ``experiment``, ``paper`` (``cifar10``, ``t1`` or None), ``source`` of the data,
             ``width_mm``, ``dpi``.
-        summary: results of every target.
-        across_seeds: the same over seeds.
-        paper: the checked-in numbers.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
+        paper: the paper's numbers.
         svg: output.
         png: output.
 
     Raises:
-        UserError: a file can't be read, or the experiment has neither kind of target.
+        UserError: a file cannot be read, or the experiment has neither kind of target.
     """
     outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
     kinds = [kind for kind in PANELS if outcomes.of_kind(kind)]
@@ -97,7 +97,7 @@ def _draw(
     everything = [outcomes.baseline, *outcomes.of_kind(*kinds)]
     highest = max([o.high or o.value for o in everything] + [value.value for value in theirs])
     lowest = min(0.0, *(o.low or 0.0 for o in everything))
-    pad = 0.04 * (highest - lowest)  # a mark at 0 must not be cut in half
+    pad = 0.04 * (highest - lowest)  # so that a mark at 0 is not cut off
     for number, kind in enumerate(kinds):
         left = LEFT_MM + (number * (panel + GAP_MM) if beside else 0)
         top = legend_mm + 5 + (0 if beside else number * per_row)
@@ -109,7 +109,7 @@ def _draw(
         figure_style.panel_title(axes, PANELS[kind])
     text = describe(outcomes)
     if theirs and not same_data:
-        text += "; the paper used other data"
+        text += "; not the paper's data"
     figure_style.note(figure, text, outcomes.demonstration)
     return figure
 
@@ -182,22 +182,24 @@ def _legend(
     if "block" in kinds:
         for reading in dict.fromkeys(o.reading for o in outcomes.of_kind("block")):
             colour, marker = READING_STYLE[reading]
-            label = f"ours, reading {reading}"
+            label = f"this run, reading {reading}"
             handles.append(
                 Line2D([], [], ls="none", marker=marker, ms=4.5, color=colour, label=label)
             )
     if "shortcut" in kinds:
         colour, marker = SHORTCUT_STYLE
         handles.append(
-            Line2D([], [], ls="none", marker=marker, ms=4.5, color=colour, label="ours, shortcut")
+            Line2D(
+                [], [], ls="none", marker=marker, ms=4.5, color=colour, label="this run, shortcut"
+            )
         )
     value = outcomes.baseline.value
-    handles.append(Line2D([], [], color=GREY, lw=1.0, label=f"our baseline {value:.3f}"))
+    handles.append(Line2D([], [], color=GREY, lw=1.0, label=f"baseline of this run {value:.3f}"))
     if outcomes.seed_count > 1:
         handles.append(Line2D([], [], ls="none", marker=".", ms=3, color=GREY, label="one seed"))
     if any(o.status == "cut" for o in outcomes.of_kind(*kinds)):
         handles.append(
-            Line2D([], [], ls="none", marker="x", ms=6, color=GREY, label="cut: by construction")
+            Line2D([], [], ls="none", marker="x", ms=6, color=GREY, label="cut, by construction")
         )
     return handles
 

@@ -1,8 +1,9 @@
-"""Draw what is left of the metric when each kernel alone is zeroed (the paper's Figures 1, 2)."""
+"""Plot the metric with each kernel zeroed alone (the paper's Figures 1 and 2)."""
 
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -20,29 +21,29 @@ from nontrivial.display.outcomes import (
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 
-PITCH_MM = 3.1  # least distance of two kernels: a 6 pt label each
+PITCH_MM = 3.1  # smallest distance of two kernels, for a 6 pt label each
 LABEL_CHARACTER_MM = 1.25  # width of a character of the tick labels
 LEFT_MM, RIGHT_MM = 13, 3
 ROW_MM = 42  # height of a row's axes
 LEGEND_ENTRY_MM = 29  # width of one legend entry
 BLOCK_GAP = 1.1  # empty space between blocks, in kernels
-SEED_OFFSET = 0.28  # marks of single seeds stand beside their mean, in kernels
-HALF_A_MARK = 0.04  # room below 0, in units of the range: a mark there must not be cut
-TOP_OF_AXIS = 1.12  # head room for block names, in units of the highest value
+SEED_OFFSET = 0.28  # of marks of single seeds from their mean, in kernels
+HALF_A_MARK = 0.04  # space below 0 as a share of the range, so that marks are not cut off
+TOP_OF_AXIS = 1.12  # upper limit over the highest value, leaving space for block names
 
 
 def plot_layers(settings: dict, summary: Path, across_seeds: Path, svg: Path, png: Path) -> None:
-    """Draw one mark per kernel in forward order, with its interval, and the baseline.
+    """Plot one mark per kernel in forward order with its interval, and the baseline.
 
     Args:
         settings: ``experiment``, ``width_mm``, ``dpi``.
-        summary: results of every target.
-        across_seeds: the same over seeds.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
         svg: output.
         png: output.
 
     Raises:
-        UserError: a file can't be read, or the experiment has no layer targets.
+        UserError: a file cannot be read, or the experiment has no layer targets.
     """
     outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
     layers = sorted(outcomes.of_kind("layer"), key=lambda outcome: outcome.order)
@@ -56,11 +57,11 @@ def plot_layers(settings: dict, summary: Path, across_seeds: Path, svg: Path, pn
         figure_style.save(figure, svg, png, settings["dpi"])
 
 
-def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float):
+def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float) -> Figure:
     names = [block_name(layer.block, layer.role) for layer in layers]
     labels = short_labels([layer.kernels[0] for layer in layers], names)
     plot_width = width - LEFT_MM - RIGHT_MM
-    most = int(plot_width / PITCH_MM / 1.15)  # about a tenth of the room goes to block gaps
+    most = int(plot_width / PITCH_MM / 1.15)  # gaps between blocks take about a tenth of the width
     rows = row_breaks(names, most)
     handles = _legend(outcomes, layers)
     columns = max(1, int(width / LEGEND_ENTRY_MM))
@@ -94,7 +95,7 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float):
 
 
 def _positions(names: list[str]) -> list[float]:
-    """Return where each kernel stands on the horizontal axis: 1 apart, blocks a little more."""
+    """Return each kernel's position on the horizontal axis: 1 apart, more between blocks."""
     return [
         i + BLOCK_GAP * number
         for number, run in enumerate(runs(names))
@@ -183,7 +184,7 @@ def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
         if any(layer.verdict == verdict for layer in layers):
             handles.append(mark(verdict, "o", "black", _fill(verdict, "#000000")))
     if any(layer.status == "cut" for layer in layers):
-        handles.append(mark("cut: by construction", "x", GREY, GREY, 5.5))
+        handles.append(mark("cut, by construction", "x", GREY, GREY, 5.5))
     if outcomes.seed_count > 1:
         handles.append(mark("one seed", ".", GREY, GREY, 2.5))
     handles.append(

@@ -31,11 +31,11 @@ HISTORY = pa.schema(
 LEFT_MM, RIGHT_MM, GAP_MM = 13, 4, 14
 AXES_MM = 42
 LEGEND_ENTRY_MM = 36
-MIN_PANEL_MM = 55  # narrower panels stand below each other
+MIN_PANEL_MM = 55  # narrower panels are stacked
 
 
 def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path, png: Path) -> None:
-    """Draw the loss and the validation metric of every seed of one training.
+    """Plot the training loss and the validation metric of every seed of one training.
 
     Args:
         settings: ``training``, ``seeds`` (in the order of the histories), ``width_mm``, ``dpi``.
@@ -45,7 +45,7 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
         png: output.
 
     Raises:
-        UserError: a file can't be read, or seeds and histories differ in number.
+        UserError: a file cannot be read, or seeds and histories differ in number.
     """
     seeds = settings["seeds"]
     if len(seeds) != len(history):

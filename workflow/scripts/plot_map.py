@@ -1,4 +1,4 @@
-"""Draw the network as a map: units as boxes, kernels in them coloured by the drop."""
+"""Draw a map of the network: units as boxes, their kernels coloured by the drop."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.networks.kernel_table import Kernel, read_table
 
-COLOURS = "YlOrRd"  # ColorBrewer: lightness falls all the way, so it survives colour blindness
-DARK = 0.55  # share of the scale from which text on a cell is white
+COLOURS = "YlOrRd"  # ColorBrewer; its lightness is monotone, so it works without colour vision
+DARK = 0.55  # position on the scale above which text on a cell is white
 CELL_MM, LEAST_CELL_MM, CELL_HEIGHT_MM = 9.0, 5.6, 6.5
-NAMED_CELL_MM = 6.5  # narrower cells have no room for a kernel's name
+NAMED_CELL_MM = 6.5  # narrower cells are too small for a kernel's name
 STRIP_MM = 4.2  # height of a shortcut above its unit
 INSET_MM, GAP_MM = 0.8, 1.6
 LINE_MM = 20.5  # from one line of units to the next
@@ -38,29 +38,29 @@ UNDECIDED_HATCH, CUT_HATCH = "/////", "xxxxx"
 
 @dataclass(frozen=True)
 class Unit:
-    """Kernels in a box: those on the main path, and the shortcuts above them."""
+    """The kernels of a box: those on the main path, and the shortcuts drawn above them."""
 
     name: str
     main: tuple[Kernel, ...]
     shortcuts: tuple[Kernel, ...]
-    residual: bool  # whether something leads past the main path
+    residual: bool  # whether a path bypasses the main path
 
 
 def plot_map(
     settings: dict, summary: Path, across_seeds: Path, kernels: Path, svg: Path, png: Path
 ) -> None:
-    """Draw every kernel of the network where it stands, coloured by what zeroing it costs.
+    """Draw every kernel of the network in its place, coloured by the drop when it is zeroed.
 
     Args:
         settings: ``experiment``, ``width_mm``, ``dpi``.
-        summary: results of every target.
-        across_seeds: the same over seeds.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
         kernels: the network's kernel table.
         svg: output.
         png: output.
 
     Raises:
-        UserError: a file can't be read, or a kernel has no layer target in the results.
+        UserError: a file cannot be read, or a kernel has no layer target in the results.
     """
     outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
     table = read_table(kernels)
@@ -69,7 +69,7 @@ def plot_map(
     if missing:
         raise UserError(
             f"summary: experiment {settings['experiment']!r} has no layer target for {missing[0]}"
-            f" of {kernels}; add 'layer' to its sets, or give the table of its network"
+            f" of {kernels}; add 'layer' to its sets, or use the kernel table of its network"
         )
     with figure_style.styled():
         figure = _draw(outcomes, table, layers, settings["width_mm"])
@@ -109,7 +109,7 @@ def _unit_width(unit: Unit, cell: float) -> float:
 
 
 def _lines(units: list[Unit], cell: float, room: float) -> list[list[Unit]]:
-    """Break a block's units into lines that fit the room."""
+    """Break a block's units into lines that fit the width."""
     lines: list[list[Unit]] = []
     used = room
     for unit in units:
@@ -123,7 +123,7 @@ def _lines(units: list[Unit], cell: float, room: float) -> list[list[Unit]]:
 
 
 def _cell_width(blocks: list[tuple[str, list[Unit]]], room: float) -> float:
-    """Return the widest cell with which every block fits one line, within limits."""
+    """Return the widest cell, within limits, with which every block fits into one line."""
     fits = [
         (room - len(units) * (2 * INSET_MM + GAP_MM)) / sum(len(unit.main) for unit in units)
         for _, units in blocks
@@ -243,7 +243,7 @@ def _draw_bypass(
     top: float,
     width: float,
 ) -> None:
-    """Draw what leads past a unit's kernels: its shortcut kernels, or a line for the identity."""
+    """Draw the bypass of a unit: its shortcut kernels, or a line for the identity."""
     if not unit.shortcuts:
         axes.plot([left + 1, left + width - 1], [top + STRIP_MM / 2] * 2, color="#999999", lw=0.9)
         return

@@ -1,4 +1,4 @@
-"""Draw example slices: the truth and what the network says, as trained and with kernels zeroed."""
+"""Draw example slices with the truth and the predictions, as trained and with kernels zeroed."""
 
 import textwrap
 from pathlib import Path
@@ -35,7 +35,7 @@ EXAMPLES = pa.schema(
 )
 LEFT_MM, RIGHT_MM, GAP_MM = 17, 2, 1.5
 HEAD_MM, CAPTION_MM, BOTTOM_MM = 20, 5, 10
-MOST_MM = 45  # larger pictures show nothing more
+MOST_MM = 45  # larger images show no further detail
 MARGIN_PIXELS = 8  # around everything that any outline shows
 TITLE_CHARACTERS_PER_MM = 0.72  # of the column titles, 6.5 pt
 SUBJECT_CHARACTERS = 11  # of the subject on a line, left of the pictures
@@ -53,7 +53,7 @@ def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: P
         png: output.
 
     Raises:
-        UserError: a file can't be read or lacks a target.
+        UserError: a file cannot be read or lacks a target.
     """
     description = read_description(dataset)
     rows = _read(examples, len(description.classes))
@@ -195,7 +195,7 @@ def _outline(
     """Draw the border of a mask of shape (H, W); an empty one has none."""
     if not mask.any():
         return
-    padded = np.pad(mask.astype(float), 1)  # borders at the image's edge close, too
+    padded = np.pad(mask.astype(float), 1)  # so that outlines close at the image's edge
     rows, columns = np.arange(padded.shape[0]) - 1, np.arange(padded.shape[1]) - 1
     axes.contour(
         columns,

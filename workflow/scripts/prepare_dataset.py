@@ -1,4 +1,4 @@
-"""Turn a raw data set into the prepared form: memory-mappable arrays and a table of samples."""
+"""Prepare a data set: memory-mappable arrays, tables of samples and their description."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,7 @@ from nontrivial.execution import command_line
 
 log = logging.getLogger("nontrivial")
 
-# Each module names its settings (KEYS) and has prepare(settings, data_dir, output).
+# Each module lists its settings (KEYS) and has prepare(settings, data_dir, output).
 SOURCES = {
     "cifar10": cifar10,
     "digits": digits,
@@ -21,25 +21,25 @@ SOURCES = {
 
 
 def prepare_dataset(name: str, settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare one data set.
+    """Prepare one data set: arrays, tables of samples and ``dataset.json``.
 
     Args:
-        name: its name in the configuration, for messages.
-        settings: its section there, defaults filled in; ``source`` says how to read it.
+        name: name of the data set, used in messages.
+        settings: its section of the configuration, defaults filled in; ``source`` chooses how it
+            is read.
         data_dir: folder of the raw data.
-        output: folder of the prepared data; complete once ``dataset.json`` stands there.
+        output: folder of the prepared data set, which is complete once it has ``dataset.json``.
 
     Raises:
-        UserError: the data or the settings are wrong; names the data set.
+        UserError: the data or a setting is wrong.
     """
-    source = SOURCES.get(settings.get("source"))
+    source = SOURCES.get(settings.get("source", ""))
     if source is None:
         raise UserError(
-            f"datasets.{name}.source: give one of {', '.join(SOURCES)}, "
-            f"not {settings.get('source')!r}"
+            f"datasets.{name}.source: {settings.get('source')!r} is not one of {', '.join(SOURCES)}"
         )
     for key in sorted(source.KEYS ^ (settings.keys() - {"source"})):
-        problem = "is missing" if key in source.KEYS else "is no key of this source"
+        problem = "is missing" if key in source.KEYS else "is not a key of this source"
         raise UserError(f"datasets.{name}.{key}: {problem}")
     try:
         source.prepare(settings, Path(data_dir), Path(output))

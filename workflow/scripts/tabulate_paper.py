@@ -1,4 +1,4 @@
-"""Write the paper's four tables with our numbers beside them."""
+"""Tabulate the paper's four tables beside the results of this run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the four tables, in our order."""
+    """One of the four tables, with the captions of Tables 1 and 2 put right."""
 
     number: int
     task: str
@@ -65,7 +65,7 @@ class PaperTable:
 
     @property
     def title(self) -> str:
-        """Heading, with what is zeroed."""
+        """Heading, which says what is zeroed."""
         experiment, what = {
             "block": (2, "kernels inside a block zeroed"),
             "shortcut": (3, "shortcut kernel of a block zeroed"),
@@ -90,20 +90,20 @@ def tabulate_paper(
     markdown: Path,
     html: Path,
 ) -> None:
-    """Write Tables 1 to 4, the paper's numbers beside ours, as CSV, Markdown and HTML.
+    """Write Tables 1 to 4 of the paper beside the results of this run as CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiments``: list of ``name``, ``paper`` (the paper's task that it stands
-            beside, ``cifar10`` or ``t1``; None for neither) and ``source`` of its data.
-        summary: results of every target.
-        across_seeds: the same over seeds.
-        paper: the checked-in numbers.
-        csv: output at full precision, a row per number.
-        markdown: output, for people.
-        html: output, for the report.
+        settings: ``experiments``, a list of ``name``, ``paper`` (the paper's task to compare with,
+            ``cifar10`` or ``t1``, or None) and ``source`` of the data.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
+        paper: the paper's numbers.
+        csv: output, at full precision, one row per number.
+        markdown: output.
+        html: output.
 
     Raises:
-        UserError: a file can't be read, or an experiment has no results.
+        UserError: a file cannot be read, or an experiment has no results.
     """
     values = read_paper_values(paper)
     tables = read_results(summary, across_seeds)
@@ -202,13 +202,13 @@ def _text(
         for one in ours
     ]
     if not ours:
-        notes.append("No experiment of this run stands beside this table.")
+        notes.append("No experiment of this run is compared with this table.")
     metric = METRIC_NAMES[theirs[0].metric]
     notes.append(f"Numbers: {metric} with its 95% interval in brackets. Paper: {CITATION}.")
     notes.append(READING_CAPTIONS)
     notes.append(READING_INVERTED)
     if table.kind == "block":
-        notes.append(READING_ADJACENT + " Which one the paper used is not known.")
+        notes.append(READING_ADJACENT + " The paper does not say which one it used.")
     if table.task == "t1":
         notes.append(READING_DATA)
     notes += [
@@ -217,8 +217,8 @@ def _text(
         if not one.of_kind(table.kind)
     ]
     notes += [
-        f"{one.experiment} uses {one.dataset}, other data than the paper's: compare the pattern,"
-        " not the numbers."
+        f"{one.experiment} uses {one.dataset}, not the paper's data: compare the pattern, not the"
+        " numbers."
         for one in ours
         if sources[one.experiment] != PAPERS_SOURCE[table.task]
     ]

@@ -1,4 +1,4 @@
-"""Write the table of all targets of one experiment."""
+"""Tabulate all targets of one experiment."""
 
 from pathlib import Path
 
@@ -42,24 +42,24 @@ COLUMNS = (
     "seeds",
     "demonstration",
 )
-STATUS_NAMES = {"cut": "cut: constant output, by construction", "no_effect": "changes nothing"}
+STATUS_NAMES = {"cut": "cut: constant output by construction", "no_effect": "no effect"}
 
 
 def tabulate_targets(
     settings: dict, summary: Path, across_seeds: Path, csv: Path, markdown: Path, html: Path
 ) -> None:
-    """Write every target of one experiment as CSV, Markdown and HTML.
+    """Write the table of all targets of one experiment as CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiment``: its name.
-        summary: results of every target.
-        across_seeds: the same over seeds.
-        csv: output at full precision.
-        markdown: output, for people.
-        html: output, for the report.
+        settings: ``experiment``, its name.
+        summary: ``summary.parquet``, results per seed.
+        across_seeds: ``across_seeds.parquet``, results over seeds.
+        csv: output, at full precision.
+        markdown: output.
+        html: output.
 
     Raises:
-        UserError: a file can't be read, or the experiment has no results.
+        UserError: a file cannot be read, or the experiment has no results.
     """
     outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
     everything = [outcomes.baseline, *outcomes.targets]
@@ -70,7 +70,7 @@ def tabulate_targets(
 
 
 def _p_holm(outcome: Outcome) -> float | None:
-    """Return the test's p value with one seed; with several, each seed has its own."""
+    """Return the p-value if there is one seed; several seeds have one each."""
     return outcome.seeds[0].p_holm if len(outcome.seeds) == 1 else None
 
 
@@ -110,14 +110,14 @@ def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable
     several = outcomes.seed_count > 1
     notes = [
         f"{outcomes.network} ({outcomes.stem} stem) on {outcomes.dataset}; {describe(outcomes)}.",
-        "Drop = baseline - value: positive is worse. Non-trivial: the interval of the drop lies"
-        f" above the margin of {outcomes.margin:g}; trivial: below it; else undecided.",
-        "Cut: every path crosses the kernel, so the output is constant whatever the training; that"
-        " is no finding.",
-        "Live weights can ever see a pixel; the others only see padding at this input size.",
+        "Drop = baseline - value: positive is worse. Non-trivial: the interval of the drop is"
+        f" above the margin of {outcomes.margin:g}; trivial: below it; undecided: neither.",
+        "Cut: every path passes through the kernel, so the output is constant by construction; this"
+        " is not a finding.",
+        "Live weights can see a pixel; at this input size the others only ever see padding.",
     ]
     if several:
-        notes.append("p (Holm) is left out: each seed has its own, in the summary.")
+        notes.append("p (Holm) is not shown: each seed has its own, in summary.parquet.")
     return TextTable(
         title=f"All targets of {outcomes.experiment}",
         columns=(
@@ -162,12 +162,12 @@ def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return ``low to high`` with four decimals, or nothing where it is not defined."""
+    """Return ``low to high`` with four decimals, or an empty string if undefined."""
     return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def spell_p(p: float | None) -> str:
-    """Return a p value for people: three decimals, or a bound below a thousandth."""
+    """Return a p-value with three decimals, or ``< 0.001``."""
     if p is None:
         return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

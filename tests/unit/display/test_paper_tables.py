@@ -103,7 +103,7 @@ def test_paper_tables_pair_each_value_with_ours(tmp_path):
     for number in range(1, 5):
         assert text.count(f"## Table {number}.") == 1
     assert "captions of the paper's Tables 1 and 2 are swapped" in text
-    assert "t uses hippocampus, other data than the paper's" in text
+    assert "t uses hippocampus, not the paper's data" in text
 
 
 def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
@@ -111,7 +111,9 @@ def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
     settings = {"experiments": [{"name": "c", "paper": None, "source": "cifar10"}]}
     tabulate_paper(settings, *files, PAPER / "results.csv", *outputs(tmp_path, "p"))
     assert len(read_csv(tmp_path / "p.csv")) == len(read_paper_values(PAPER / "results.csv"))
-    assert "No experiment of this run stands beside this table." in (tmp_path / "p.md").read_text()
+    assert (
+        "No experiment of this run is compared with this table." in (tmp_path / "p.md").read_text()
+    )
 
 
 @pytest.mark.parametrize("table", ["p", "c", "t"])

@@ -51,8 +51,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"source": "mnist"}, r"datasets.t1.source: give one of .* not 'mnist'"),
-        ({"colour": 1}, "datasets.t1.colour: is no key of this source"),
+        ({"source": "mnist"}, "datasets.t1.source: 'mnist' is not one of cifar10"),
+        ({"colour": 1}, "datasets.t1.colour: is not a key of this source"),
         ({"axis": None}, "datasets.t1.axis: is missing"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Tables, claims and figures: what people look at."""
+"""Figures, tables and claims."""

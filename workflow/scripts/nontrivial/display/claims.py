@@ -1,8 +1,8 @@
 """Decide the paper's claims from the verdicts of an experiment's targets.
 
-A rule looks only at verdicts, which come from intervals against the configured margin: over
-seeds where there are several. Targets whose outcome is fixed by construction (``cut``,
-``no_effect``) never count. A rule that no target matches leaves its claim untested.
+A rule uses verdicts only. They compare intervals with the configured margin, over seeds if there
+are several. Targets whose outcome is fixed by construction (``cut``, ``no_effect``) do not count.
+A claim that no target can decide is untested.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ FAILS = "does not hold"
 UNDECIDED = "undecided"
 UNTESTED = "not tested"
 OPPOSITE = {"trivial": "non-trivial", "non-trivial": "trivial"}
-NAMED_AT_MOST = 4  # targets whose numbers all stand in the evidence; a block has no more
+NAMED_AT_MOST = 4  # up to so many targets, the evidence shows all numbers; there are four blocks
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a claim holds in one experiment, and the numbers that say so."""
+    """Whether a claim holds in one experiment, and the evidence."""
 
     verdict: str
     evidence: str
@@ -33,7 +33,7 @@ def judge(claim: Claim, outcomes: ExperimentOutcomes) -> Judgement:
     """Decide one claim by its rule.
 
     Raises:
-        UserError: the table of claims names an unknown rule or parameter.
+        UserError: the rule or a parameter of the claim is unknown.
     """
     if claim.task not in ("any", outcomes.task):
         return Judgement(UNTESTED, f"A claim about {claim.task}; this is {outcomes.task}.")
@@ -45,7 +45,7 @@ def judge(claim: Claim, outcomes: ExperimentOutcomes) -> Judgement:
         return RULES[claim.rule](outcomes, **claim.parameters)
     except TypeError as error:
         raise UserError(
-            f"claims: {claim.id}: parameters do not fit rule {claim.rule!r} ({error})"
+            f"claims: {claim.id}: parameters do not match rule {claim.rule!r} ({error})"
         ) from error
 
 
@@ -58,19 +58,19 @@ def every(
     block: str | None = None,
     networks: str | None = None,
 ) -> Judgement:
-    """Decide "all of these targets are so".
+    """Decide whether all matching targets have a verdict.
 
-    Holds if every matching target has the verdict, does not hold if one has the opposite
-    verdict, else undecided.
+    The claim holds if they all have it, does not hold if one has the opposite verdict, and is
+    undecided otherwise.
 
     Args:
         outcomes: of one experiment.
-        kinds: of targets.
+        kinds: kinds of targets.
         verdict: ``trivial`` or ``non-trivial``.
-        roles: of single kernels; None for any.
-        reading: of "adjacent", for blocks; None for any.
-        block: ``last`` for the targets of the last block only; None for any.
-        networks: glob that the network's name must match; None for any.
+        roles: roles of single kernels; None for all.
+        reading: reading of "adjacent", for blocks; None for all.
+        block: ``last`` for targets of the last block; None for all.
+        networks: glob pattern that the network's name must match; None for all.
     """
     if networks is not None and not fnmatchcase(outcomes.network, networks):
         return Judgement(UNTESTED, f"The network is {outcomes.network}, not {networks}.")
@@ -104,16 +104,16 @@ def every(
 def some(
     outcomes: ExperimentOutcomes, kinds: list[str], verdict: str, without_roles: list[str]
 ) -> Judgement:
-    """Decide "there are such targets".
+    """Decide whether some matching target has a verdict.
 
-    Holds if at least one target of these kinds has the verdict, does not hold if every one has
-    the opposite verdict, else undecided.
+    The claim holds if at least one has it, does not hold if all have the opposite verdict, and
+    is undecided otherwise.
 
     Args:
         outcomes: of one experiment.
-        kinds: of targets.
+        kinds: kinds of targets.
         verdict: ``trivial`` or ``non-trivial``.
-        without_roles: roles of single kernels that are left out.
+        without_roles: roles of single kernels to leave out.
     """
     matching = _distinct(
         [target for target in outcomes.of_kind(*kinds) if target.role not in without_roles]
@@ -134,15 +134,15 @@ def some(
 
 
 def untested(outcomes: ExperimentOutcomes, missing: str) -> Judgement:
-    """Leave a claim open that needs another kind of experiment."""
-    return Judgement(UNTESTED, f"Needs {missing}.")
+    """Leave a claim untested that requires another kind of experiment."""
+    return Judgement(UNTESTED, f"Requires {missing}.")
 
 
 RULES: dict[str, Callable[..., Judgement]] = {"every": every, "some": some, "untested": untested}
 
 
 def spell(outcome: Outcome, metric: str) -> str:
-    """Return a target with its metric, drop and interval, for a sentence."""
+    """Return a target's name, metric, drop and interval as part of a sentence."""
     text = f"{outcome.target}: {METRIC_NAMES[metric]} {outcome.value:.3f}, drop {outcome.drop:.3f}"
     if outcome.drop_low is not None and outcome.drop_high is not None:
         text += f" [{outcome.drop_low:.3f}, {outcome.drop_high:.3f}]"
@@ -152,7 +152,7 @@ def spell(outcome: Outcome, metric: str) -> str:
 
 
 def _distinct(targets: list[Outcome]) -> list[Outcome]:
-    """Return the first target of each kernel set: an alias is no second piece of evidence."""
+    """Return the first target of each set of kernels; an alias is not further evidence."""
     first: dict[tuple[str, ...], Outcome] = {}
     for outcome in targets:
         first.setdefault(outcome.kernels, outcome)
@@ -166,7 +166,7 @@ def _countable(targets: list[Outcome]) -> list[Outcome]:
 def _nothing(matching: list[Outcome]) -> Judgement:
     if matching:
         return Judgement(
-            UNTESTED, f"All {len(matching)} targets have their outcome fixed by construction."
+            UNTESTED, f"The outcome of all {len(matching)} targets is fixed by construction."
         )
     return Judgement(UNTESTED, "No such target in this experiment.")
 
@@ -178,7 +178,7 @@ def _evidence(
     verdict: str,
     examples: list[Outcome],
 ) -> str:
-    """Return the tally and the numbers: of all targets if few, else of the first example."""
+    """Return the counts of verdicts, and the numbers of all targets if few, else of an example."""
     tally = [
         (name, sum(outcome.verdict == name for outcome in counted))
         for name in (verdict, OPPOSITE[verdict])
@@ -200,7 +200,7 @@ def _evidence(
         and outcome.live_weights < outcome.total_weights
     ]
     if padded:
-        sentence += f" Weights that ever see a pixel: {', '.join(padded)}."
+        sentence += f" Live weights: {', '.join(padded)}."
     if outcomes.demonstration:
-        sentence = f"Demonstration, nothing can be inferred. {sentence}"
+        sentence = f"Demonstration, supports no inference. {sentence}"
     return sentence

@@ -1,13 +1,14 @@
-"""How every figure looks, and how it is written: colours, sizes, SVG and PNG in one call.
+"""The common style of figures, and how to lay them out in millimetres and save them.
 
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), which people with any
-common colour vision can tell apart; shapes say the same once more.
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), which are distinguishable with
+any common colour vision. Marker shapes repeat what colours say.
 """
 
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -23,7 +24,7 @@ from matplotlib.text import Text
 from nontrivial.execution.atomic import replacing
 
 MM_PER_INCH = 25.4
-MIN_WIDTH_MM = 85  # one journal column; narrower figures are not laid out for
+MIN_WIDTH_MM = 85  # one journal column; the layouts do not support narrower figures
 NOTE_CHARACTER_MM = 1.15  # mean width of a character of the notes (6 pt DejaVu Sans)
 BLACK = "#000000"
 ORANGE = "#E69F00"
@@ -54,7 +55,7 @@ ROLE_MARKERS = {
 }
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine has it
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every host has it
     "font.size": 7,
     "axes.titlesize": 8,
     "axes.labelsize": 7,
@@ -70,15 +71,15 @@ _SETTINGS = {
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
     "figure.facecolor": "white",
-    "svg.fonttype": "path",  # text looks the same where the font is absent
-    "svg.hashsalt": "nontrivial",  # element ids would differ from run to run without it
+    "svg.fonttype": "path",  # text looks the same without the font
+    "svg.hashsalt": "nontrivial",  # without it, element ids differ from run to run
 }
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Apply the house style to the figures drawn and saved inside, and close them after."""
-    with matplotlib.rc_context(_SETTINGS):
+    """Apply the common style to figures drawn and saved inside, then close them."""
+    with matplotlib.rc_context(_SETTINGS):  # type: ignore[arg-type]  # its keys are literals
         try:
             yield
         finally:
@@ -86,12 +87,12 @@ def styled() -> Iterator[None]:
 
 
 def inches(width_mm: float, height_mm: float) -> tuple[float, float]:
-    """Return a figure size in inches, as matplotlib wants it."""
+    """Return a figure size in inches, matplotlib's unit."""
     return width_mm / MM_PER_INCH, height_mm / MM_PER_INCH
 
 
 def axes_mm(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Add axes whose frame stands at these distances in mm from the figure's upper left."""
+    """Add axes; their frame is placed in mm from the figure's upper left corner."""
     page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
     return figure.add_axes(
         (
@@ -103,15 +104,15 @@ def axes_mm(figure: Figure, left: float, top: float, width: float, height: float
     )
 
 
-def text_mm(figure: Figure, left: float, top: float, text: str, **style: object) -> Text:
-    """Write text whose upper left stands at these distances in mm from the figure's."""
+def text_mm(figure: Figure, left: float, top: float, text: str, **style: Any) -> Text:
+    """Add text; its upper left corner is placed in mm from the figure's."""
     page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
     style = {"ha": "left", "va": "top"} | style
     return figure.text(left / page_width, 1 - top / page_height, text, **style)
 
 
 def legend_mm(figure: Figure, handles: Sequence[Artist], top: float, columns: int) -> Legend:
-    """Put a legend at the figure's left edge, ``top`` mm below its upper edge."""
+    """Add a legend at the figure's left edge, ``top`` mm below its upper edge."""
     page_height = MM_PER_INCH * figure.get_size_inches()[1]
     return figure.legend(
         handles=handles,
@@ -126,13 +127,14 @@ def legend_mm(figure: Figure, handles: Sequence[Artist], top: float, columns: in
 
 def pale(colour: str) -> tuple[float, float, float]:
     """Return the colour mixed with white, for marks between filled and open."""
-    return tuple(1 - (1 - part) * 0.35 for part in to_rgb(colour))
+    red, green, blue = (1 - (1 - part) * 0.35 for part in to_rgb(colour))
+    return red, green, blue
 
 
 def note(figure: Figure, text: str, demonstration: bool) -> None:
-    """Write a small note along the lower edge; a demonstration says so before all else."""
+    """Add a small note along the lower edge; a demonstration is marked first."""
     if demonstration:
-        text = f"DEMONSTRATION, nothing can be inferred: {text}"
+        text = f"DEMONSTRATION, supports no inference: {text}"
     page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
     lines = textwrap.wrap(text, int((page_width - 4) / NOTE_CHARACTER_MM))
     figure.text(
@@ -148,12 +150,12 @@ def note(figure: Figure, text: str, demonstration: bool) -> None:
 
 
 def panel_title(axes: Axes, text: str) -> None:
-    """Write a panel's title at its upper left."""
+    """Set a panel's title at its upper left."""
     axes.set_title(text, loc="left", pad=4)
 
 
 def save(figure: Figure, svg: Path, png: Path, dpi: int) -> None:
-    """Write the figure as SVG and PNG, each in one step; equal figures give equal bytes.
+    """Save the figure as SVG and PNG, atomically; equal figures give equal bytes.
 
     Args:
         figure: drawn inside :func:`styled`.

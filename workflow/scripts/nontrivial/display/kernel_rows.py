@@ -1,15 +1,15 @@
-"""Lay a network's kernels out in rows for a figure: where rows break, what labels say."""
+"""Lay out a network's kernels in the rows of a figure: row breaks and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LONGEST_LABEL = 20  # characters; leading parts of a longer path are left out
-REACH = 0.25  # how far, as a share of a row, a break may move to meet a block's end
+LONGEST_LABEL = 20  # characters; longer paths lose their leading parts
+REACH = 0.25  # share of a row by which a break may move to coincide with a block's end
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring kernels of one block: ``start`` to ``stop`` (exclusive), and its name."""
+    """Consecutive kernels of one block, from ``start`` to ``stop`` (exclusive)."""
 
     start: int
     stop: int
@@ -17,12 +17,12 @@ class Run:
 
 
 def block_name(block: int | None, role: str | None) -> str:
-    """Return ``block 2``, or the role where there is no block (stem, head)."""
+    """Return ``block 2``, or the role for kernels outside of blocks (stem, head)."""
     return f"block {block}" if block is not None else (role or "")
 
 
 def runs(names: Sequence[str]) -> list[Run]:
-    """Cut a sequence of block names where the name changes."""
+    """Return the runs of equal names in a sequence of block names."""
     starts = [i for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
     return [
         Run(start, stop, names[start])
@@ -31,22 +31,21 @@ def runs(names: Sequence[str]) -> list[Run]:
 
 
 def row_breaks(names: Sequence[str], most: int) -> list[tuple[int, int]]:
-    """Cut a sequence into rows of at most ``most``, at a block's end where one is near.
+    """Return (start, stop) of rows of about equal length, at most ``most``.
 
-    Returns:
-        (start, stop) of every row, about equally long.
+    A break moves to the end of a block if one is near.
     """
     total = len(names)
     ends = [run.stop for run in runs(names)]
     rows = []
     start = 0
     while start < total:
-        left = -(-(total - start) // most)  # rows still needed
+        left = -(-(total - start) // most)  # remaining rows
         ideal = start + -(-(total - start) // left)
         reach = REACH * (ideal - start)
         near = [end for end in ends if abs(end - ideal) <= reach and end - start <= most]
         stop = min(near, key=lambda end: abs(end - ideal), default=ideal)
-        if total - stop > (left - 1) * most:  # an early break must not cost another row
+        if total - stop > (left - 1) * most:  # an early break must not add a row
             stop = ideal
         rows.append((start, stop))
         start = stop
@@ -54,7 +53,7 @@ def row_breaks(names: Sequence[str], most: int) -> list[tuple[int, int]]:
 
 
 def short_labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return each path without what all paths of its block begin with."""
+    """Return each path without the leading parts that all paths of its block share."""
     labels = list(paths)
     for run in runs(names):
         parts = [path.split(".") for path in paths[run.start : run.stop]]

@@ -1,4 +1,4 @@
-"""The numbers and the claims of the paper (arXiv 2009.09938), as checked-in tables."""
+"""Read the numbers and claims of the paper (arXiv 2009.09938)."""
 
 import csv
 import json
@@ -10,17 +10,17 @@ from nontrivial.errors import UserError
 CITATION = '"Is Each Layer Non-trivial in CNN?", student abstract, arXiv 2009.09938'
 TASK_NAMES = {"cifar10": "CIFAR-10 classification", "t1": "T1 segmentation"}
 
-# What stands wherever the paper's numbers are shown.
+# Shown beside the paper's numbers.
 READING_CAPTIONS = (
     "The captions of the paper's Tables 1 and 2 are swapped: ResNet34 has exactly three shortcut"
-    " kernels, in blocks 2 to 4, so the table without a block 1 is the one on shortcuts."
+    " kernels, in blocks 2 to 4, so the table without block 1 is the one on shortcuts."
 )
 READING_INVERTED = (
     'The paper\'s sentence "non-trivial if the performances change slightly" is inverted: here a'
     " layer is non-trivial if zeroing its kernel hurts."
 )
 READING_ADJACENT = (
-    '"Adjacent" is not defined in the paper. Readings: first-unit keeps the first residual unit of'
+    'The paper does not define "adjacent". Readings: first-unit keeps the first residual unit of'
     " the block (the default); next keeps the decomposition kernel and the next one; both-sides"
     " also keeps the block's last kernel; none keeps only the decomposition kernel."
 )
@@ -30,7 +30,16 @@ PAPERS_SOURCE = {"cifar10": "cifar10", "t1": "fahmy2019"}
 
 @dataclass(frozen=True)
 class PaperValue:
-    """One number of the paper; ``block`` is None for the baseline."""
+    """One number of the paper.
+
+    Attributes:
+        table: number of the paper's table.
+        task: ``cifar10`` or ``t1``.
+        metric: ``accuracy`` or ``dice``.
+        kind: ``baseline``, ``block`` or ``shortcut``.
+        block: number of the block; None for the baseline.
+        value: the number.
+    """
 
     table: int
     task: str
@@ -47,10 +56,10 @@ class Claim:
     Attributes:
         id: short name.
         task: ``any``, ``classification`` or ``segmentation``.
-        claim: what the paper says, in our words.
+        claim: the claim, paraphrased.
         rule: name of a rule in :mod:`nontrivial.display.claims`.
-        parameters: of the rule.
-        decided_by: the rule, written out for a person.
+        parameters: parameters of the rule.
+        decided_by: the rule in words.
     """
 
     id: str
@@ -62,10 +71,10 @@ class Claim:
 
 
 def read_paper_values(path: Path) -> list[PaperValue]:
-    """Read ``resources/paper/results.csv``.
+    """Return the paper's numbers, ``resources/paper/results.csv``.
 
     Raises:
-        UserError: the file can't be read or a row is not as described.
+        UserError: the file cannot be read, or a row is invalid.
     """
     try:
         return [
@@ -80,14 +89,16 @@ def read_paper_values(path: Path) -> list[PaperValue]:
             for row in _rows(path)
         ]
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the paper's results ({error!r}); restore the file") from error
+        raise UserError(
+            f"{path}: not the table of the paper's numbers ({error!r}); restore the file"
+        ) from error
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """Read ``resources/paper/claims.csv``.
+    """Return the paper's claims, ``resources/paper/claims.csv``.
 
     Raises:
-        UserError: the file can't be read or a row is not as described.
+        UserError: the file cannot be read, or a row is invalid.
     """
     try:
         return [

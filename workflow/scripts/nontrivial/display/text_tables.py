@@ -1,4 +1,4 @@
-"""Tables for people: Markdown for the repository, HTML for the report, CSV for programs."""
+"""Write tables as Markdown, HTML and CSV."""
 
 import csv
 import html
@@ -21,15 +21,15 @@ p.warning { font-weight: bold; }
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as a person reads it.
+    """A table of text cells.
 
     Attributes:
-        title: one line.
-        columns: headings.
-        rows: cells as text, as many as there are headings.
+        title: heading, one line.
+        columns: column headings.
+        rows: cells, one per column.
         notes: footnotes, one paragraph each.
-        numbers: positions of the columns that are aligned to the right.
-        demonstration: whether a warning stands above the table that nothing can be inferred.
+        numbers: indices of right-aligned columns.
+        demonstration: whether to warn above the table that the data support no inference.
     """
 
     title: str
@@ -40,16 +40,18 @@ class TextTable:
     demonstration: bool = False
 
 
-DEMONSTRATION = "Demonstration data: the numbers show that the workflow runs; nothing follows."
+DEMONSTRATION = (
+    "Demonstration data: the numbers show that the workflow runs and support no conclusion."
+)
 
 
 def to_markdown(tables: Sequence[TextTable]) -> str:
-    """Return GitHub Markdown: a heading, a pipe table and its notes for each table."""
+    """Return GitHub Markdown: for each table a heading, a pipe table and its notes."""
     return "\n".join(_markdown(table) for table in tables)
 
 
 def to_html(title: str, tables: Sequence[TextTable]) -> str:
-    """Return one self-contained page; nothing is loaded from elsewhere."""
+    """Return one self-contained HTML page, which loads no other file."""
     body = "\n".join(_html(table) for table in tables)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -59,7 +61,13 @@ def to_html(title: str, tables: Sequence[TextTable]) -> str:
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Return CSV with full precision; None is an empty field, a list is joined by spaces."""
+    """Return CSV at full precision; None is an empty field, lists are joined by spaces.
+
+    Example:
+        >>> print(to_csv(["target", "drop"], [{"target": "baseline", "drop": None}]), end="")
+        target,drop
+        baseline,
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
