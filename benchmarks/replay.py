@@ -319,7 +319,7 @@ def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str,
         calibrate(model, (channels, *size))
         model.eval().requires_grad_(False)
     kernels = read_table(ROOT / "resources" / "kernels" / NETWORKS[name].table)
-    targets = enumerate_targets(kernels, list(SETS), ["first-unit"], {}, "network")
+    targets = enumerate_targets(kernels, list(SETS), ["first-unit"], {}, "set")
     case = Case(
         model.to(device),
         {target.name: target.kernels for target in targets},

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nontrivial.networks.kernel_table import COLUMNS, Kernel, read_table
-from nontrivial.targets.enumeration import READINGS, enumerate_targets
+from nontrivial.targets.enumeration import enumerate_targets
+from nontrivial.targets.readings import READINGS
 
 TABLES = Path(__file__).parents[2] / "resources" / "kernels"
 ROWS = [line.split("\t") for line in (TABLES / "resnet18.tsv").read_text().splitlines()]
@@ -93,7 +94,7 @@ def test_edited_tables(tmp_path_factory, text):
     assert [kernel.order for kernel in kernels] == list(range(len(kernels)))
     assert len({kernel.path for kernel in kernels}) == len(kernels)
     sets = ["layer", "block", "shortcut"]
-    targets, message = answer(lambda: enumerate_targets(kernels, sets, list(READINGS), {}, "block"))
+    targets, message = answer(lambda: enumerate_targets(kernels, sets, list(READINGS), {}, "set"))
     if message:
         return
     for target in targets:  # each name becomes a file name

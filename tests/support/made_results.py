@@ -30,7 +30,7 @@ def targets_of(network: str, readings: tuple[str, ...] = ("first-unit", "none"))
         ["layer", "block", "shortcut"],
         list(readings),
         {"late": [kernels_of(network)[-1].path, kernels_of(network)[-2].path]},
-        "block",
+        "set",
     )
 
 

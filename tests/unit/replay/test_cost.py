@@ -23,7 +23,7 @@ def workflow_targets(name):
     """Return the targets that the workflow makes of a network, the baseline among them."""
     kernels = read_table(TABLES / NETWORKS[name].table)
     sets = ["layer", "block", "shortcut"]
-    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "network")
+    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "set")
     return {target.name: target.kernels for target in targets}
 
 

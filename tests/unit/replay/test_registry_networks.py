@@ -43,7 +43,7 @@ def calibrated(name):
 def workflow_targets(name):
     kernels = read_table(TABLES / NETWORKS[name].table)
     sets = ["layer", "block", "shortcut"]
-    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "network")
+    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "set")
     return {target.name: list(target.kernels) for target in targets}
 
 

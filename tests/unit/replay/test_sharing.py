@@ -161,7 +161,7 @@ def test_targets_that_leave_the_same_network_come_together(reference):
 def test_the_43_targets_of_a_resnet34_are_40_networks():
     kernels = read_table(TABLES / "resnet34.tsv")
     sets = ["layer", "block", "shortcut"]
-    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "network")
+    targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "set")
     named = {target.name: target.kernels for target in targets}
     model = build("resnet34", None, 10, 3, (32, 32))
     found = outputs(model, named, (3, 32, 32))

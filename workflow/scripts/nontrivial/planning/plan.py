@@ -1,8 +1,7 @@
-"""What each rule gets of the configuration: its own part, in one spelling, and nothing else.
+"""Give each rule its own part of the configuration, as canonical JSON, and nothing else.
 
-A job is stale when its settings change, so a setting that does not matter to it must not be
-among them, and equal settings must be equal text. Long lists travel in spec files whose names
-hold their digest.
+A job is stale when its settings change. So they hold only what the job depends on, and equal
+settings are equal text. Long lists are in spec files, which are named by their digest.
 """
 
 import functools
@@ -11,29 +10,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nontrivial.errors import UserError
+from nontrivial.execution.atomic import write_text
 from nontrivial.formats.canonical import canonical, digest
 from nontrivial.networks import registry
 from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest
-from nontrivial.targets.enumeration import Target, enumerate_targets
+from nontrivial.targets.enumeration import BASELINE, Target, batches, enumerate_targets
 
 INTERVENTION = "zero"
-BASELINE = "baseline"
 SPEC_DIGITS = 16  # hex digits of a spec file's digest in its name: 64 bits
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A list too long for a command line: the file that carries it, and its text."""
+    """A file for a list that is too long for a command line, and its text."""
 
     path: str
     text: str
+
+    def write(self) -> None:
+        """Write the file, unless it exists with this text.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = Path(self.path)
+        if not path.exists() or path.read_bytes() != self.text.encode():
+            write_text(path, self.text)
 
 
 class Plan:
     """The jobs that a configuration asks for."""
 
     def __init__(self, config: dict, root: Path):
-        """Take a completed configuration and the folder of the repository."""
+        """Plan the jobs of a completed configuration; ``root`` is the folder of the repository."""
         self.config = config
         self.root = Path(root)
         self.results = config["results_dir"].rstrip("/")
@@ -53,7 +62,7 @@ class Plan:
         return read_table(Path(self.kernel_table(training)))
 
     def structure(self, training: str) -> str:
-        """Return the digest of what the kernels are, whatever role they are given."""
+        """Return the digest of the kernels' paths and shapes, without their roles."""
         return structure_digest(self.kernels(training))
 
     def table_digest(self, training: str) -> str:
@@ -72,11 +81,11 @@ class Plan:
         return own["task"] if own else registry.NETWORKS[name].task
 
     def dataset_settings(self, dataset: str) -> str:
-        """Return what prepare is told."""
+        """Return the settings of prepare."""
         return canonical(self.config["datasets"][dataset])
 
     def training_settings(self, training: str) -> str:
-        """Return what train is told; the seed travels apart."""
+        """Return the settings of train, which are the same for every seed."""
         return canonical(
             {
                 "network": self._network(training),
@@ -87,7 +96,7 @@ class Plan:
     # Experiments
 
     def training(self, experiment: str) -> str:
-        """Return the training that an experiment zeroes kernels in."""
+        """Return the training whose networks an experiment examines."""
         return self.config["experiments"][experiment]["training"]
 
     def dataset(self, experiment: str) -> str:
@@ -121,15 +130,14 @@ class Plan:
     @functools.cache  # noqa: B019
     def batches(self, experiment: str) -> dict[str, Spec]:
         """Return the spec of every predict job of an experiment, by batch name."""
-        members: dict[str, list[dict]] = {}
-        for target in self.targets(experiment).values():
-            if target.stored_as == target.name:
-                entry = {"name": target.name, "kernels": list(target.kernels)}
-                members.setdefault(target.batch, []).append(entry)
-        return {batch: self._spec({"targets": targets}) for batch, targets in members.items()}
+        members = batches(self.targets(experiment).values())
+        return {
+            batch: self._spec({"targets": [_entry(target) for target in targets]})
+            for batch, targets in members.items()
+        }
 
     def prediction_settings(self, experiment: str) -> str:
-        """Return what predict is told beside its targets."""
+        """Return the settings of predict; its targets are in a spec file."""
         settings = self.config["experiments"][experiment]
         return canonical(
             {
@@ -141,7 +149,7 @@ class Plan:
         )
 
     def evaluation_settings(self, experiment: str, seed: int, target: str) -> str:
-        """Return what evaluate is told of one target."""
+        """Return the settings of evaluate for one target."""
         chosen = self.targets(experiment)[target]
         training = self.training(experiment)
         network = self.config["trainings"][training]["network"]
@@ -181,7 +189,7 @@ class Plan:
         """Return the spec of aggregate: the files of all targets."""
         return self._spec({"files": self.target_files()})
 
-    # What people look at
+    # Figures, tables, report
 
     def with_kinds(self, *kinds: str) -> list[str]:
         """Return the experiments that have a target of one of the kinds, sorted by name."""
@@ -200,7 +208,7 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def example_targets(self, experiment: str) -> Spec:
-        """Return the spec of the targets whose example slices are drawn, the baseline first.
+        """Return the spec of the targets that example slices show, the baseline first.
 
         Raises:
             UserError: the configuration names a target that the experiment does not have.
@@ -210,7 +218,7 @@ class Plan:
         for name in wanted:
             if name not in known:
                 raise UserError(
-                    f"experiments.{experiment}.examples.targets: no target '{name}'; the experiment"
+                    f"experiments.{experiment}.examples.targets: no target '{name}'. The experiment"
                     f" has {', '.join(list(known)[:8])}, ..."
                 )
         names = list(dict.fromkeys([BASELINE, *(wanted or _default_examples(known))]))
@@ -220,10 +228,9 @@ class Plan:
             if other != name:
                 raise UserError(
                     f"experiments.{experiment}.examples.targets: '{other}' and '{name}' zero the"
-                    " same kernels; keep one"
+                    " same kernels. Remove one of them."
                 )
-        chosen = [{"name": name, "kernels": list(known[name].kernels)} for name in names]
-        return self._spec({"targets": chosen})
+        return self._spec({"targets": [_entry(known[name]) for name in names]})
 
     def example_names(self, experiment: str) -> list[str]:
         """Return the names of those targets, the baseline first."""
@@ -233,7 +240,7 @@ class Plan:
         ]
 
     def example_settings(self, experiment: str) -> str:
-        """Return what predict_examples is told beside its targets."""
+        """Return the settings of predict_examples; its targets are in a spec file."""
         settings = self.config["experiments"][experiment]
         return canonical(
             {
@@ -245,31 +252,32 @@ class Plan:
         )
 
     def beside_the_paper(self, experiment: str) -> dict[str, str | None]:
-        """Return which of the paper's tasks an experiment stands beside, and its data's source."""
+        """Return the paper's task that an experiment is compared with, and its data's source."""
         source = self.config["datasets"][self.dataset(experiment)]["source"]
         return {"paper": self.config["experiments"][experiment]["paper"], "source": source}
 
     def paper_settings(self) -> str:
-        """Return what the tables beside the paper are told."""
+        """Return the settings of the tables beside the paper."""
         names = sorted(self.config["experiments"])
         return canonical(
             {"experiments": [{"name": name, **self.beside_the_paper(name)} for name in names]}
         )
 
     def claims_settings(self) -> str:
-        """Return what the claims are judged on: the names of the experiments."""
+        """Return the settings of the claims: the names of the experiments."""
         return canonical({"experiments": sorted(self.config["experiments"])})
 
     def figure_settings(self, **subject: object) -> str:
-        """Return what a figure is told: its subject and how figures look."""
+        """Return the settings of a figure: its subject and the ``plots`` section."""
         return canonical({**subject, **self.config["plots"]})
 
     def specs(self) -> list[Spec]:
         """Return every spec file that the jobs of this configuration read."""
-        batches = [
+        predicted = [
             spec for name in self.config["experiments"] for spec in self.batches(name).values()
         ]
-        return [*batches, *map(self.example_targets, self.segmentations()), self.target_list()]
+        examples = map(self.example_targets, self.segmentations())
+        return [*predicted, *examples, self.target_list()]
 
     def _network(self, training: str) -> dict:
         return {
@@ -283,8 +291,12 @@ class Plan:
         )
 
 
+def _entry(target: Target) -> dict:
+    return {"name": target.name, "kernels": list(target.kernels)}
+
+
 def _default_examples(targets: dict[str, Target]) -> list[str]:
-    # Fixed before any result is known: the interior of every block as first read, then the
+    # Fixed before any result is known: the interior of every block in its first reading, then the
     # first shortcut.
     blocks: dict[int, str] = {}
     for target in targets.values():

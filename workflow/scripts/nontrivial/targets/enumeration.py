@@ -1,24 +1,19 @@
-"""Zeroing targets: the named sets of kernels that an experiment zeroes together.
+"""Enumerate the zeroing targets of an experiment, and group them into batches for prediction.
 
 Standard library only: the Snakefile enumerates targets from a kernel table, without torch.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import Kernel
+from nontrivial.targets.readings import READINGS
+from nontrivial.targets.sets import Member, baseline, blocks, layers, named_set, shortcuts
 
 SETS = ("baseline", "layer", "block", "shortcut")
-READINGS = ("first-unit", "next", "both-sides", "none")
-BATCH_BY = ("block", "target", "network")
-
+BATCH_BY = ("set", "target")
 BASELINE = "baseline"
-WHOLE_NETWORK = "all"  # the one batch of batch_by: network
-_NEAR_MATCHES = 3  # suggestions in an error message
-_GLOB_CHARACTERS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -29,13 +24,14 @@ class Target:
         name: ``baseline``, ``layer-<path>``, ``block-<n>-<reading>``, ``shortcut-<n>`` or
             ``set-<name>``.
         kind: ``baseline``, ``layer``, ``block``, ``shortcut`` or ``set``.
-        reading: which reading of "adjacent" a block target follows; else None.
+        reading: the reading of "adjacent" that a block target follows; else None.
         kernels: module paths, in forward order.
         order: position of its first kernel in the forward pass; None for the baseline.
-        role: role of its kernel, where it has only one; else None.
-        block: the layer block that all its kernels stand in; else None.
+        role: role of its kernel, if it has one kernel; else None.
+        block: the layer block that contains all its kernels; else None.
         stored_as: name of the first target in canonical order with the same kernels.
-        batch: name of the predictions file that holds ``stored_as``.
+        batch: name of the batch that ``stored_as`` is predicted in.
+        own_batch: name of the batch of its own set.
     """
 
     name: str
@@ -47,15 +43,7 @@ class Target:
     block: int | None
     stored_as: str
     batch: str
-
-
-@dataclass(frozen=True)
-class _Draft:
-    name: str
-    kind: str
-    reading: str | None
-    kernels: tuple[Kernel, ...]
-    batch: str  # under batch_by: block
+    own_batch: str
 
 
 def enumerate_targets(
@@ -67,81 +55,51 @@ def enumerate_targets(
 ) -> list[Target]:
     """Return every target of an experiment, in canonical order.
 
-    The order does not depend on the order in the configuration: baseline, layers in forward
-    order, blocks by reading, shortcuts, named sets by name. A target with the kernels of an
-    earlier one is an alias of it (``stored_as``) and is computed with it, once.
-
-    A batch's content depends on its own targets and on the earlier ones that they equal. So a
-    new named set changes no batch of layers, blocks or shortcuts, and a new reading none of
-    an earlier reading; a later reading (or named set) with equal kernels becomes an alias.
-
-    Block targets that would zero nothing (a block with no more kernels than its reading
-    keeps) are left out.
+    The order of the configuration does not matter. Canonical order is the baseline, layers in
+    forward order, blocks by reading, shortcuts, named sets by name. A target with the kernels of
+    an earlier one is its alias: its results come from the predictions of that one.
 
     Args:
         kernels: the network's table, in forward order.
         sets: which of :data:`SETS`; the baseline is always included.
-        readings: which of :data:`READINGS`, for the block targets.
+        readings: which of :data:`~nontrivial.targets.readings.READINGS`, for the block targets.
         named_sets: module paths or globs (``*`` also matches dots) by name.
-        batch_by: one of :data:`BATCH_BY`.
+        batch_by: one of :data:`BATCH_BY`. With ``set``, one batch holds the baseline, one all
+            layers and shortcuts, and one each reading and each named set. With ``target``, each
+            target is a batch.
 
     Raises:
-        UserError: an unknown set, reading or batching, a named set that is empty, a path that
-            is no kernel of the network, or a glob that matches none.
+        UserError: a set, reading or ``batch_by`` is unknown, a named set is empty, or one of its
+            paths or globs matches no kernel.
     """
     _require("sets", sets, SETS)
     _require("readings", readings, READINGS)
     _require("batch_by", [batch_by], BATCH_BY)
-    drafts = [_Draft(BASELINE, "baseline", None, (), BASELINE)]
+    members = baseline()
     if "layer" in sets:
-        drafts += _layers(kernels)
+        members += layers(kernels)
     if "block" in sets:
-        drafts += [
-            draft
-            for reading in READINGS
-            if reading in readings
-            for draft in _blocks(kernels, reading)
-        ]
+        for reading in READINGS:
+            if reading in readings:
+                members += blocks(kernels, reading)
     if "shortcut" in sets:
-        drafts += _shortcuts(kernels)
-    drafts += [
-        _Draft(f"set-{name}", "set", None, select(kernels, named_sets[name], name), f"set-{name}")
-        for name in sorted(named_sets)
-    ]
-    return _resolve(drafts, batch_by)
+        # Every shortcut kernel is a layer target too.
+        members += shortcuts(kernels, batch="layers" if "layer" in sets else "shortcuts")
+    for name in sorted(named_sets):
+        members += named_set(kernels, name, named_sets[name])
+    return _targets(members, batch_by)
 
 
-def select(kernels: list[Kernel], patterns: Iterable[str], name: str) -> tuple[Kernel, ...]:
-    """Return the kernels that paths or globs name, each once, in forward order.
+def batches(targets: Iterable[Target]) -> dict[str, list[Target]]:
+    """Return the targets that each predict job computes, by name of the batch.
 
-    Raises:
-        UserError: a pattern matches no kernel, or there is no pattern; ``name`` is the set's.
+    A batch holds each kernel set once. Its content depends on its own set alone: it holds targets
+    that another set has too, so that adding or removing that set leaves it up to date.
     """
-    patterns = list(patterns)
-    if not patterns:
-        raise UserError(f"named set {name!r} is empty; list module paths or globs")
-    chosen = set()
-    for pattern in patterns:
-        # A module path has no glob characters, so both mean the same for exact paths.
-        matches = [kernel.path for kernel in kernels if fnmatchcase(kernel.path, pattern)]
-        if not matches:
-            raise UserError(_no_match(name, pattern, [kernel.path for kernel in kernels]))
-        chosen.update(matches)
-    return tuple(kernel for kernel in kernels if kernel.path in chosen)
-
-
-def _no_match(name: str, pattern: str, paths: list[str]) -> str:
-    what = "glob" if _GLOB_CHARACTERS & set(pattern) else "module path"
-    if any(path.startswith(f"{pattern}.") for path in paths):
-        return (
-            f"named set {name!r}: {pattern} is no kernel but holds some;"
-            f" write {pattern}.* for all of them"
-        )
-    near = difflib.get_close_matches(pattern, paths, n=_NEAR_MATCHES, cutoff=0.0)
-    return (
-        f"named set {name!r}: the {what} {pattern!r} matches no kernel of the network;"
-        f" near are {', '.join(near)}"
-    )
+    members: dict[str, dict[tuple[str, ...], Target]] = {}
+    for target in targets:
+        members.setdefault(target.own_batch, {}).setdefault(target.kernels, target)
+    return {batch: list(distinct.values()) for batch, distinct in members.items()}
 
 
 def _require(key: str, values: Iterable[str], allowed: tuple[str, ...]) -> None:
@@ -150,108 +108,27 @@ def _require(key: str, values: Iterable[str], allowed: tuple[str, ...]) -> None:
             raise UserError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
 
 
-def _layers(kernels: list[Kernel]) -> list[_Draft]:
-    return [
-        _Draft(
-            f"layer-{kernel.path}",
-            "layer",
-            None,
-            (kernel,),
-            f"layers-{kernel.role if kernel.block is None else kernel.block}",
-        )
-        for kernel in kernels
-    ]
-
-
-def _blocks(kernels: list[Kernel], reading: str) -> list[_Draft]:
-    drafts = []
-    for number in sorted({kernel.block for kernel in kernels if kernel.block is not None}):
-        zeroed = _ZEROED[reading]([kernel for kernel in kernels if kernel.block == number])
-        if zeroed:
-            name = f"block-{number}-{reading}"
-            drafts.append(_Draft(name, "block", reading, tuple(zeroed), f"blocks-{reading}"))
-    return drafts
-
-
-def _shortcuts(kernels: list[Kernel]) -> list[_Draft]:
-    shortcuts = [kernel for kernel in kernels if kernel.role == "shortcut"]
-    blocks = [kernel.block for kernel in shortcuts]
-    drafts = []
-    for kernel in shortcuts:
-        # Several in one block (no ResNet has them) are told apart by their module path.
-        alone = blocks.count(kernel.block) == 1
-        name = f"shortcut-{kernel.block}" if alone else f"shortcut-{kernel.block}-{kernel.path}"
-        drafts.append(_Draft(name, "shortcut", None, (kernel,), "shortcuts"))
-    return drafts
-
-
-def _interior(block: list[Kernel]) -> list[Kernel]:
-    """Return what may be zeroed in a block: all but its decomposition and shortcut kernels."""
-    return [kernel for kernel in block if kernel.role not in ("decomposition", "shortcut")]
-
-
-def _without_first_unit(block: list[Kernel]) -> list[Kernel]:
-    first = min(kernel.unit for kernel in block)
-    return [kernel for kernel in _interior(block) if kernel.unit != first]
-
-
-def _without_next(block: list[Kernel]) -> list[Kernel]:
-    """Keep the decomposition kernel and the next; units of them in a block of bottlenecks.
-
-    Where the block has no decomposition kernel of its own the stem is the one (block 1 of
-    ResNet18 and 34), and the first kernel (or unit) of the block is next to it.
-    """
-    interior = _interior(block)
-    if not _bottlenecks(block):
-        return interior[1:]
-    units = sorted({kernel.unit for kernel in block})
-    own = any(kernel.role == "decomposition" for kernel in block)
-    kept = units[:2] if own else units[:1]
-    return [kernel for kernel in interior if kernel.unit not in kept]
-
-
-def _without_both_sides(block: list[Kernel]) -> list[Kernel]:
-    zeroed = _without_next(block)
-    if not _bottlenecks(block):
-        last = max(kernel.order for kernel in _interior(block) or block)
-        return [kernel for kernel in zeroed if kernel.order != last]
-    last = max(kernel.unit for kernel in block)
-    return [kernel for kernel in zeroed if kernel.unit != last]
-
-
-def _bottlenecks(block: list[Kernel]) -> bool:
-    """Return whether a unit of the block has more than two kernels beside its shortcut."""
-    units = [kernel.unit for kernel in block if kernel.role != "shortcut"]
-    return any(units.count(unit) > 2 for unit in units)
-
-
-_ZEROED: dict[str, Callable[[list[Kernel]], list[Kernel]]] = {
-    "first-unit": _without_first_unit,
-    "next": _without_next,
-    "both-sides": _without_both_sides,
-    "none": _interior,
-}
-
-
-def _resolve(drafts: list[_Draft], batch_by: str) -> list[Target]:
-    first: dict[tuple[str, ...], _Draft] = {}
+def _targets(members: Iterable[Member], batch_by: str) -> list[Target]:
+    first: dict[tuple[str, ...], Target] = {}
     targets = []
-    for draft in drafts:
-        paths = tuple(kernel.path for kernel in draft.kernels)
-        stored = first.setdefault(paths, draft)
-        batch = {"block": stored.batch, "target": stored.name, "network": WHOLE_NETWORK}[batch_by]
-        blocks = {kernel.block for kernel in draft.kernels}
-        targets.append(
-            Target(
-                name=draft.name,
-                kind=draft.kind,
-                reading=draft.reading,
-                kernels=paths,
-                order=draft.kernels[0].order if draft.kernels else None,
-                role=draft.kernels[0].role if len(draft.kernels) == 1 else None,
-                block=blocks.pop() if len(blocks) == 1 else None,
-                stored_as=stored.name,
-                batch=batch,
-            )
+    for member in members:
+        paths = tuple(kernel.path for kernel in member.kernels)
+        original = first.get(paths)
+        stored_as = original.name if original else member.name
+        own_batch = stored_as if batch_by == "target" else member.batch
+        numbers = {kernel.block for kernel in member.kernels}
+        target = Target(
+            name=member.name,
+            kind=member.kind,
+            reading=member.reading,
+            kernels=paths,
+            order=member.kernels[0].order if member.kernels else None,
+            role=member.kernels[0].role if len(member.kernels) == 1 else None,
+            block=numbers.pop() if len(numbers) == 1 else None,
+            stored_as=stored_as,
+            batch=original.batch if original else own_batch,
+            own_batch=own_batch,
         )
+        first.setdefault(paths, target)
+        targets.append(target)
     return targets

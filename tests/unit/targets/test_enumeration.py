@@ -1,3 +1,6 @@
+"""Zeroing targets: their names, order, aliases and batches."""
+
+import functools
 from pathlib import Path
 
 import pytest
@@ -7,12 +10,14 @@ from hypothesis import strategies as st
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import Kernel, read_table
 from nontrivial.networks.registry import NETWORKS
-from nontrivial.targets.enumeration import BATCH_BY, READINGS, SETS, enumerate_targets
+from nontrivial.targets.enumeration import BATCH_BY, SETS, batches, enumerate_targets
+from nontrivial.targets.readings import READINGS
 
 TABLES = Path(__file__).parents[3] / "resources" / "kernels"
 ALL_SETS = list(SETS)
 
 
+@functools.cache
 def table(name):
     return read_table(TABLES / NETWORKS[name].table)
 
@@ -21,7 +26,7 @@ RESNET34 = table("resnet34")
 PATHS = [kernel.path for kernel in RESNET34]
 
 
-def enumerated(name="resnet34", sets=ALL_SETS, readings=("first-unit",), named=None, by="block"):
+def enumerated(name="resnet34", sets=ALL_SETS, readings=("first-unit",), named=None, by="set"):
     return enumerate_targets(table(name), list(sets), list(readings), named or {}, by)
 
 
@@ -29,13 +34,12 @@ def by_name(targets):
     return {target.name: target for target in targets}
 
 
-def stored(targets):
+def contents(targets):
     """Return the content of every batch: names and kernels, in order."""
-    batches = {}
-    for target in targets:
-        if target.stored_as == target.name:
-            batches.setdefault(target.batch, []).append((target.name, target.kernels))
-    return batches
+    return {
+        batch: [(target.name, target.kernels) for target in members]
+        for batch, members in batches(targets).items()
+    }
 
 
 def test_resnet34_has_the_papers_43_targets_and_40_networks():
@@ -55,42 +59,6 @@ def test_first_unit_keeps_the_first_unit_of_the_block():
     )
 
 
-def kept(target, block, name="resnet34"):
-    return [
-        kernel.path
-        for kernel in table(name)
-        if kernel.block == block and kernel.path not in target.kernels
-    ]
-
-
-@pytest.mark.parametrize(
-    ("reading", "block_1", "block_4"),
-    [
-        ("first-unit", ["layer1.0.conv1", "layer1.0.conv2"], ["layer4.0.conv1", "layer4.0.conv2"]),
-        ("next", ["layer1.0.conv1"], ["layer4.0.conv1", "layer4.0.conv2"]),
-        (
-            "both-sides",
-            ["layer1.0.conv1", "layer1.2.conv2"],
-            ["layer4.0.conv1", "layer4.0.conv2", "layer4.2.conv2"],
-        ),
-        ("none", [], ["layer4.0.conv1"]),
-    ],
-)
-def test_readings_of_adjacent_in_resnet34(reading, block_1, block_4):
-    targets = by_name(enumerated(readings=[reading]))
-    assert kept(targets[f"block-1-{reading}"], 1) == block_1
-    shortcut = "layer4.0.downsample.0"
-    assert set(kept(targets[f"block-4-{reading}"], 4)) == {*block_4, shortcut}
-
-
-@pytest.mark.parametrize(("reading", "units"), [("next", {0, 1}), ("both-sides", {0, 1, 5})])
-def test_bottlenecks_count_units(reading, units):
-    block_3 = [kernel for kernel in table("resnet50") if kernel.block == 3]
-    target = by_name(enumerated("resnet50", readings=[reading]))[f"block-3-{reading}"]
-    assert {k.unit for k in block_3 if k.path not in target.kernels} == units
-    assert {k.unit for k in block_3 if k.path in target.kernels} == set(range(6)) - units
-
-
 def test_next_differs_from_first_unit_only_in_block_1():
     targets = by_name(enumerated(readings=READINGS))
     for block in (2, 3, 4):
@@ -108,33 +76,40 @@ def test_shortcuts_are_aliases_of_layers():
     targets = by_name(enumerated())
     shortcut = targets["shortcut-2"]
     assert shortcut.stored_as == "layer-layer2.0.downsample.0"
-    assert shortcut.batch == targets[shortcut.stored_as].batch == "layers-2"
     assert (shortcut.role, shortcut.block, shortcut.order) == ("shortcut", 2, 9)
 
 
-def test_shortcuts_alone_have_their_own_batch():
-    assert set(stored(enumerated(sets=["shortcut"]))) == {"baseline", "shortcuts"}
+def test_each_set_is_a_batch_and_shortcuts_are_predicted_with_layers():
+    found = contents(enumerated(named={"mine": ["layer3.*"]}, readings=["next", "none"]))
+    assert {batch: len(members) for batch, members in found.items()} == {
+        "baseline": 1,
+        "layers": 36,
+        "blocks-next": 4,
+        "blocks-none": 4,
+        "set-mine": 1,
+    }
+
+
+def test_shortcuts_without_layers_are_a_batch():
+    assert set(contents(enumerated(sets=["shortcut"]))) == {"baseline", "shortcuts"}
+
+
+def test_batch_by_target_predicts_each_kernel_set_once():
+    found = contents(enumerated(readings=READINGS, by="target"))
+    assert all(len(members) == 1 for members in found.values())
+    kernels = [members[0][1] for members in found.values()]
+    assert len(set(kernels)) == len(kernels)
+    assert all(members[0][0] == batch for batch, members in found.items())
 
 
 def test_resnet50_has_a_shortcut_in_block_1():
     assert "shortcut-1" in by_name(enumerated("resnet50"))
 
 
-def test_the_layers_of_a_pspnet_hold_pyramid_and_head():
-    targets = enumerated("pspnet_resnet34")
-    head = [target for target in targets if target.batch == "layers-head"]
-    assert len(head) == 6
-    assert all(target.role == "head" and target.block is None for target in head)
-    assert {target.batch for target in targets} == {
-        "baseline",
-        "layers-stem",
-        "layers-1",
-        "layers-2",
-        "layers-3",
-        "layers-4",
-        "layers-head",
-        "blocks-first-unit",
-    }
+def test_the_layers_of_a_pspnet_include_pyramid_and_head():
+    layers = [target for target in enumerated("pspnet_resnet34") if target.kind == "layer"]
+    assert len(layers) == 42
+    assert sum(target.role == "head" and target.block is None for target in layers) == 6
 
 
 def test_baseline_comes_first_and_always():
@@ -154,7 +129,7 @@ def test_two_shortcuts_of_one_block_have_two_names():
         Kernel(1, "b.shortcut", 3, 8, "1x1", "1x1", "1x1", 1, False, 1, 1, 0, "shortcut"),
         Kernel(2, "c.shortcut", 3, 8, "1x1", "1x1", "1x1", 1, False, 1, 1, 1, "shortcut"),
     ]
-    names = [t.name for t in enumerate_targets(kernels, ["shortcut"], [], {}, "block")]
+    names = [t.name for t in enumerate_targets(kernels, ["shortcut"], [], {}, "set")]
     assert names == ["baseline", "shortcut-1-b.shortcut", "shortcut-1-c.shortcut"]
 
 
@@ -169,9 +144,9 @@ def test_named_sets_take_paths_and_globs_in_forward_order():
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["layer1.0.conv9"], r"'broken'.*layer1\.0\.conv9.*near are .*layer1\.0\.conv"),
-        (["layer9.*"], r"'broken'.*glob 'layer9\.\*' matches no kernel.*near are layer"),
-        (["layer1.0"], r"'broken'.*layer1\.0 is no kernel but holds some.*layer1\.0\.\*"),
+        (["layer1.0.conv9"], r"'broken'.*layer1\.0\.conv9.*Similar paths: .*layer1\.0\.conv"),
+        (["layer9.*"], r"'broken'.*glob 'layer9\.\*' matches no kernel.*Similar paths: layer"),
+        (["layer1.0"], r"'broken'.*layer1\.0 is not a kernel but contains kernels.*layer1\.0\.\*"),
         ([], "'broken' is empty"),
     ],
 )
@@ -198,67 +173,71 @@ set_lists = st.lists(st.sampled_from(SETS), unique=True)
 reading_lists = st.lists(st.sampled_from(READINGS), unique=True)
 
 
-@st.composite
-def named_sets(draw, kernels=RESNET34):
-    names = draw(st.lists(st.sampled_from("abcd"), unique=True, max_size=3))
-    chosen = st.lists(st.sampled_from([k.path for k in kernels]), min_size=1, max_size=4)
-    return {name: draw(chosen) for name in names}
+patterns = st.sampled_from(["*conv1", "*layer1.0.conv2", "*layer2.1.*", "*layer3.*.conv2"])
+named_sets = st.dictionaries(
+    st.sampled_from("abcd"), st.lists(patterns, min_size=1, max_size=3), max_size=3
+)
 
 
 @settings(deadline=None)
-@given(sets=set_lists, readings=reading_lists, named=named_sets(), by=st.sampled_from(BATCH_BY))
-def test_aliases_are_equal_and_batches_partition_what_is_stored(sets, readings, named, by):
+@given(sets=set_lists, readings=reading_lists, named=named_sets, by=st.sampled_from(BATCH_BY))
+def test_the_predictions_of_every_target_are_where_it_says(sets, readings, named, by):
     targets = enumerate_targets(RESNET34, sets, readings, named, by)
     names = by_name(targets)
+    found = contents(targets)
     assert len(names) == len(targets)
     for target in targets:
         original = names[target.stored_as]
         assert original.kernels == target.kernels
         assert original.stored_as == original.name
-        assert original.batch == target.batch
+        assert (original.name, original.kernels) in found[target.batch]
         assert list(target.kernels) == [path for path in PATHS if path in target.kernels]
-    kept_targets = [t for t in targets if t.stored_as == t.name]
-    assert len({t.kernels for t in kept_targets}) == len(kept_targets)
-    assert sum(len(content) for content in stored(targets).values()) == len(kept_targets)
+    originals = [target for target in targets if target.stored_as == target.name]
+    assert len({target.kernels for target in originals}) == len(originals)
+    for members in found.values():
+        assert len({kernels for _, kernels in members}) == len(members)
 
 
 @settings(deadline=None)
-@given(sets=set_lists, readings=reading_lists, named=named_sets(), order=st.randoms())
+@given(sets=set_lists, readings=reading_lists, named=named_sets, order=st.randoms())
 def test_the_order_of_the_configuration_does_not_matter(sets, readings, named, order):
     def shuffled(items):
         return order.sample(items, len(items))
 
-    assert enumerate_targets(RESNET34, sets, readings, named, "block") == enumerate_targets(
+    assert enumerate_targets(RESNET34, sets, readings, named, "set") == enumerate_targets(
         RESNET34,
         shuffled(sets),
         shuffled(readings),
         dict(shuffled(list(named.items()))),
-        "block",
+        "set",
     )
 
 
 @settings(deadline=None)
-@given(sets=set_lists, readings=reading_lists, named=named_sets(), more=named_sets())
-def test_a_new_named_set_changes_no_batch_of_layers_blocks_or_shortcuts(
-    sets, readings, named, more
+@given(
+    network=networks,
+    sets=set_lists,
+    readings=reading_lists,
+    named=named_sets,
+    more_sets=set_lists,
+    more_readings=reading_lists,
+    more_named=named_sets,
+)
+def test_new_sets_readings_and_named_sets_change_no_batch(
+    network, sets, readings, named, more_sets, more_readings, more_named
 ):
-    before = stored(enumerate_targets(RESNET34, sets, readings, named, "block"))
-    after = stored(enumerate_targets(RESNET34, sets, readings, {**more, **named}, "block"))
-    for batch, content in before.items():
-        if not batch.startswith("set-"):
-            assert after[batch] == content
-
-
-@settings(deadline=None)
-@given(sets=set_lists, named=named_sets(), count=st.integers(0, len(READINGS)), new=st.data())
-def test_a_later_reading_changes_no_batch_of_an_earlier_one(sets, named, count, new):
-    later = new.draw(st.lists(st.sampled_from(READINGS), unique=True))
-    readings = list(READINGS[:count])
-    before = stored(enumerate_targets(RESNET34, sets, readings, named, "block"))
-    after = stored(enumerate_targets(RESNET34, sets, [*readings, *later], named, "block"))
-    for batch, content in before.items():
-        if not batch.startswith("set-"):
-            assert after[batch] == content
+    kernels = table(network)
+    before = contents(enumerate_targets(kernels, sets, readings, named, "set"))
+    more_sets, more_readings = {*sets, *more_sets}, {*readings, *more_readings}
+    more_named = {**more_named, **named}
+    after = contents(
+        enumerate_targets(kernels, list(more_sets), list(more_readings), more_named, "set")
+    )
+    for batch, members in before.items():
+        if batch in after:  # shortcuts move to the batch of the layers
+            assert after[batch] == members
+        else:
+            assert batch == "shortcuts"
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))

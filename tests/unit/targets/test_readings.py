@@ -1,0 +1,56 @@
+"""Readings of "adjacent": which kernels of a block each of them keeps."""
+
+from pathlib import Path
+
+import pytest
+
+from nontrivial.networks.kernel_table import read_table
+from nontrivial.networks.registry import NETWORKS
+from nontrivial.targets.readings import READINGS, interior
+
+TABLES = Path(__file__).parents[3] / "resources" / "kernels"
+
+
+def block(network, number):
+    table = read_table(TABLES / NETWORKS[network].table)
+    return [kernel for kernel in table if kernel.block == number]
+
+
+def kept(network, number, reading):
+    kernels = block(network, number)
+    zeroed = interior(reading, kernels)
+    return [kernel.path for kernel in kernels if kernel not in zeroed]
+
+
+@pytest.mark.parametrize(
+    ("reading", "block_1", "block_4"),
+    [
+        ("first-unit", ["layer1.0.conv1", "layer1.0.conv2"], ["layer4.0.conv1", "layer4.0.conv2"]),
+        ("next", ["layer1.0.conv1"], ["layer4.0.conv1", "layer4.0.conv2"]),
+        (
+            "both-sides",
+            ["layer1.0.conv1", "layer1.2.conv2"],
+            ["layer4.0.conv1", "layer4.0.conv2", "layer4.2.conv2"],
+        ),
+        ("none", [], ["layer4.0.conv1"]),
+    ],
+)
+def test_kernels_that_each_reading_keeps_in_resnet34(reading, block_1, block_4):
+    assert kept("resnet34", 1, reading) == block_1
+    assert set(kept("resnet34", 4, reading)) == {*block_4, "layer4.0.downsample.0"}
+
+
+@pytest.mark.parametrize(("reading", "units"), [("next", {0, 1}), ("both-sides", {0, 1, 5})])
+def test_bottlenecks_are_kept_as_whole_units(reading, units):
+    kernels = block("resnet50", 3)
+    zeroed = interior(reading, kernels)
+    assert {kernel.unit for kernel in kernels if kernel not in zeroed} == units
+    assert {kernel.unit for kernel in zeroed} == set(range(6)) - units
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS))
+@pytest.mark.parametrize("reading", READINGS)
+def test_decomposition_and_shortcut_kernels_are_never_zeroed(network, reading):
+    for number in (1, 2, 3, 4):
+        roles = {kernel.role for kernel in interior(reading, block(network, number))}
+        assert not roles & {"decomposition", "shortcut"}
