@@ -1,17 +1,17 @@
 # nontrivial: which layers of a trained convolutional network does its task need?
 #
 #   prepare --> train --> predict --> evaluate --> aggregate --> tables, figures
-#   (dataset)  (training, (batch of   (one per     (Parquet)
-#               seed)      targets)    target)
+#   (dataset)  (training, (set of     (target)     (Parquet)
+#               seed)      targets)
 #
-# Everything is configured in one file (config/config.yaml unless --configfile names another);
+# One file configures everything: config/config.yaml, unless --configfile names another.
 # config/README.md describes every key.
 
 from snakemake.utils import min_version
 
 min_version("9.27")
 
-# Only one file: a second one would be merged into the first, trainings and all.
+# Snakemake would merge a second file into this one, trainings and all.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
@@ -22,6 +22,7 @@ report: "workflow/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/run.smk"
+include: "rules/inputs.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/zero.smk"
@@ -29,8 +30,18 @@ include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 
 
-# Snakemake does not miss a file between two others that are there, and a job that fails leaves
-# none: so every result that numbers rest on is asked for here, not only the last ones.
+localrules:
+    all,
+    data,
+    networks,
+    predictions,
+    summary,
+    tables,
+    figures,
+
+
+# Snakemake does not notice that an intermediate file is missing, and a failed job leaves none. So
+# this rule asks for every result that numbers rest on, not only for the last ones.
 rule all:
     default_target: True
     input:

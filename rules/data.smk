@@ -1,4 +1,4 @@
-# In:    raw data below data_dir, or embedded in a library, or to be downloaded.
+# In:    raw data: below data_dir, embedded in a library, or downloaded.
 # Out:   <results>/data/<dataset>/: arrays, tables of samples, dataset.json (with their digests).
 # Stale: the data set's section of the configuration, the content of its raw files, the code.
 
@@ -19,13 +19,12 @@ rule prepare:
         code=code("prepare_dataset.py"),
         program=program("prepare_dataset.py"),
         data_dir=untracked(PLAN.config["data_dir"]),
-        folder=lambda w, output: os.path.dirname(output.description),
     shell:
         "python {params.program:q}"
         " --name {wildcards.dataset:q}"
         " --settings {params.settings:q}"
         " --data-dir {params.data_dir:q}"
-        " --output {params.folder:q}"
+        ' --output "$(dirname {output.description:q})"'
         " --log {log:q}"
 
 

@@ -1,19 +1,28 @@
 # In:    the results folder, the lists of targets (SPECS).
-# Out:   a run that has its results folder to itself and can be interrupted.
+# Out:   a run that has its results folder to itself and can be interrupted; the spec files.
 # Stale: nothing.
 
-from nontrivial.execution.atomic import write_text
+from nontrivial.execution import snakemake_hooks
+from nontrivial.execution.command_line import explain
 
 snakemake_hooks.collect_garbage_rarely()
 snakemake_hooks.lock_results(workflow, Path(RESULTS))
 
+# Jobs on several GPUs of one machine share its cores.
+GPUS = snakemake_hooks.limit_gpus(workflow)
+
+# Not in `onstart`, which does not run in a workflow that is used as a module.
+if snakemake_hooks.adds_files(workflow):
+    try:
+        for spec in SPECS:
+            spec.write()
+    except OSError as error:
+        if snakemake_hooks.starts_jobs(workflow):  # a dry run can do without
+            raise WorkflowError(explain(error)) from None
+
 
 onstart:
     snakemake_hooks.start_run(workflow, Path(RESULTS))
-    for spec in SPECS:
-        path = Path(spec.path)
-        if not path.exists() or path.read_bytes() != spec.text.encode():
-            write_text(spec.path, spec.text)
 
 
 onerror:

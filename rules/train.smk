@@ -1,7 +1,7 @@
 # In:    prepared data (dataset.json carries the digests of the arrays), a kernel table.
 # Out:   <results>/networks/<training>/seed<seed>/: weights, their digest, a row per epoch.
 # Stale: the training's network and recipe, the data's content, the kernels' shapes, the code.
-# Beside the outputs a training keeps checkpoints until it ends, from which it goes on if stopped.
+# A training keeps checkpoints beside its outputs until it finishes, and resumes from them.
 
 
 rule train:

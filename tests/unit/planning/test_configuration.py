@@ -81,7 +81,7 @@ def test_number_keys_of_a_label_map_are_text(config):
         ("trainings.digits-resnet34.recipe.learning_rate", float("inf"), "inf is not of type"),
         ("margin", float("nan"), "margin: nan is not of type 'number'"),
         ("datasets.mni152.size", [60, 64], "60 x 64 is not a multiple of 8, which pspnet_resnet34"),
-        ("batch_by", "blocks", "batch_by: 'blocks' is not one of block, target, network"),
+        ("batch_by", "sets", "batch_by: 'sets' is not one of set, target"),
         ("datasets.digits.axis", "axial", "datasets.digits: unknown key 'axis'"),
         ("datasets.digits.source", "mnist", "datasets.digits.source: 'mnist' is not one of"),
         (

@@ -24,7 +24,15 @@ DATASET_TASKS = {
     "hippocampus": "segmentation",
     "fahmy2019": "segmentation",
 }
-RESERVED_EXPERIMENTS = {"data", "networks", "figures", "tables", "specs", "logs"}
+RESERVED_EXPERIMENTS = {
+    "benchmarks",
+    "data",
+    "figures",
+    "logs",
+    "networks",
+    "specs",
+    "tables",
+}
 OUTPUT_STRIDE = 8  # of the built-in segmentation networks
 FRACTION_TOLERANCE = 1e-9  # 0.7 + 0.1 + 0.2 is not 1 in binary
 

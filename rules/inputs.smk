@@ -1,0 +1,87 @@
+# In:    PLAN.
+# Out:   the functions that give rules their inputs, parameters and captions.
+# Stale: what these functions return makes jobs stale; what untracked() returns does not.
+
+from nontrivial.data.manifest import source_identity
+from nontrivial.formats.canonical import canonical, file_digest
+from nontrivial.planning.fingerprint import fingerprint, module_file
+
+
+@functools.cache
+def code(script, factory=None):
+    """Return the fingerprint of a program in workflow/scripts, and of a user's network factory."""
+    package = factory.partition(":")[0].split(".") if factory else []
+    own = [module_file(".".join(package[: n + 1]), [Path.cwd()]) for n in range(len(package))]
+    try:
+        ours = fingerprint(SCRIPTS / script, [SCRIPTS])
+        return " ".join([ours, *(fingerprint(file, [Path.cwd()]) for file in own if file)])
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def untracked(value):
+    """Return a parameter whose change reruns nothing: Snakemake leaves those out that take `output`.
+
+    Shell commands use parameters only: in a `module` they do not see variables of these files.
+    """
+    return lambda wildcards, output: value
+
+
+def program(name):
+    """Return the path of a program in workflow/scripts, as a parameter."""
+    return untracked(str(SCRIPTS / name))
+
+
+@functools.cache
+def raw_data(dataset):
+    """Return the identity of a data set's raw files: their content, not their times."""
+    cache = Path(".snakemake", "nontrivial", f"{dataset}.json")
+    try:
+        return source_identity(
+            PLAN.config["datasets"][dataset], Path(PLAN.config["data_dir"]), cache
+        )
+    except UserError as error:
+        raise WorkflowError(f"datasets.{dataset}: {error}") from None
+
+
+def data_of(wildcards):
+    """Return the folder of the prepared data that a job's training or experiment uses."""
+    if "experiment" in wildcards.keys():
+        return f"{RESULTS}/data/{PLAN.dataset(wildcards.experiment)}"
+    return f"{RESULTS}/data/{PLAN.config['trainings'][wildcards.training]['dataset']}"
+
+
+def description(wildcards):
+    """Return the description of a job's prepared data, which holds the digests of its arrays."""
+    return f"{data_of(wildcards)}/dataset.json"
+
+
+def prepared(*splits):
+    """Return an input function: the arrays and samples of some splits, or of the judged one."""
+
+    def paths(wildcards):
+        chosen = splits or [PLAN.config["experiments"][wildcards.experiment]["split"]]
+        return [f"{data_of(wildcards)}/{split}/{name}" for split in chosen for name in PREPARED]
+
+    return paths
+
+
+def network_file(name):
+    """Return an input function: a file of the trained network of a job's experiment."""
+    return lambda w: f"{RESULTS}/networks/{PLAN.training(w.experiment)}/seed{w.seed}/{name}"
+
+
+def predictions(suffix, baseline=False):
+    """Return an input function: the file with the predictions of a target, or of the baseline."""
+
+    def path(wildcards):
+        targets = PLAN.targets(wildcards.experiment)
+        batch = targets["baseline" if baseline else wildcards.target].batch
+        return f"{EXPERIMENT}/predictions/{batch}{suffix}"
+
+    return path
+
+
+def captioned(path, caption, category, **labels):
+    """Return an output that Snakemake's report shows, with its caption."""
+    return report(path, caption=f"../workflow/report/{caption}", category=category, labels=labels)
