@@ -38,7 +38,10 @@ def raw_data(dataset):
     cache = Path(".snakemake", "nontrivial", f"{dataset}.json")
     try:
         return source_identity(
-            PLAN.config["datasets"][dataset], Path(PLAN.config["data_dir"]), cache
+            PLAN.config["datasets"][dataset],
+            Path(PLAN.config["data_dir"]),
+            cache,
+            save=ADDS_FILES,
         )
     except UserError as error:
         raise WorkflowError(f"datasets.{dataset}: {error}") from None
