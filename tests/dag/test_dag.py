@@ -1,10 +1,12 @@
-"""The jobs that configurations ask for, by dry run and from the plan itself."""
+"""The jobs of a configuration, in a dry run and in the plan itself."""
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from conftest import CONFIG, ROOT, copy_workflow
 
 from nontrivial.errors import UserError
 from nontrivial.planning.configuration import complete, read_schema
-from nontrivial.planning.plan import Plan
+from nontrivial.planning.plan import Plan, Spec
 
 SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
 
@@ -34,10 +36,10 @@ def test_quick_start(workflow):
     workflow.config = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
     found = counts(workflow.stale())
     assert (found["prepare"], found["train"], found["aggregate"]) == (2, 2, 1)
-    # ResNet34: 36 layers, 4 blocks, 3 shortcuts, baseline; the PSPNet's pyramid and head beside.
+    # ResNet34 has 36 layers, 4 blocks, 3 shortcuts and a baseline; the PSPNet has more layers.
     table = (ROOT / "resources" / "kernels" / "pspnet_resnet34.tsv").read_text().splitlines()
     assert found["evaluate"] == (36 + 4 + 3 + 1) + (len(table) - 1 + 4 + 3 + 1)
-    assert found["predict"] == 7 + 8
+    assert found["predict"] == 2 * len(("baseline", "layers", "blocks-first-unit"))
 
 
 def test_the_paper_has_both_tasks_and_every_reading(workflow):
@@ -51,18 +53,15 @@ def test_the_paper_has_both_tasks_and_every_reading(workflow):
                 assert f"evaluate {experiment} 0 block-{n}-{reading}" in jobs
 
 
-@pytest.mark.parametrize(
-    ("batch_by", "expected"),
-    [("network", {"all"}), ("block", {"baseline", "blocks-first-unit", "shortcuts"})],
-)
-def test_batches(workflow, batch_by, expected):
-    config = {**copy.deepcopy(CONFIG), "batch_by": batch_by}
-    workflow.config = config
-    jobs = {job.split(" ")[3] for job in workflow.stale() if job.startswith("predict t1")}
-    assert jobs == expected
+def test_batches():
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits"]["named_sets"] = {"mine": ["conv1"]}
+    chosen = plan(config)
+    assert set(chosen.batches("digits")) == {"baseline", "layers", "blocks-first-unit", "set-mine"}
+    assert set(chosen.batches("t1")) == {"baseline", "blocks-first-unit", "shortcuts"}
 
 
-def test_batch_by_target_predicts_each_distinct_kernel_set_once():
+def test_batch_by_target_predicts_each_kernel_set_once():
     chosen = plan({**CONFIG, "batch_by": "target"})
     batches = chosen.batches("digits")
     kernels = [json.loads(spec.text)["targets"][0]["kernels"] for spec in batches.values()]
@@ -72,6 +71,30 @@ def test_batch_by_target_predicts_each_distinct_kernel_set_once():
 def test_specs_are_named_by_their_content():
     specs = plan(CONFIG).specs()
     assert len({spec.path for spec in specs}) == len({spec.text for spec in specs})
+
+
+def test_a_spec_is_written_once_and_repaired(tmp_path):
+    spec = Spec(str(tmp_path / "specs" / "a.json"), "{}\n")
+    path = Path(spec.path)
+    spec.write()
+    first = path.stat()
+    spec.write()
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    path.write_text("{")
+    spec.write()
+    assert path.read_text() == spec.text
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_dry_runs_write_the_specs_and_commands_that_look_do_not(workflow):
+    workflow.config = CONFIG
+    specs = workflow.path(CONFIG.get("results_dir", "results")) / "specs"
+    shutil.rmtree(specs.parent, ignore_errors=True)
+    workflow.snakemake("--list-rules")
+    assert not specs.parent.exists()
+    workflow.stale()
+    written = {str(file.relative_to(workflow.folder)) for file in specs.iterdir()}
+    assert written == {spec.path for spec in plan(CONFIG).specs()}
 
 
 def test_unknown_module_path_is_named():
@@ -88,16 +111,16 @@ def test_unknown_example_target_is_named():
         plan(config).example_targets("t1")
 
 
-def test_a_mistake_is_one_line_without_a_traceback(workflow):
+def test_a_configuration_error_is_one_line_without_a_traceback(workflow):
     workflow.config = {**copy.deepcopy(CONFIG), "margin": "1e-1"}
     done = workflow.snakemake("-n")
     assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert "configuration: margin: YAML reads 1e-1 as text, not as a number. Write 0.1" in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert "configuration: margin: YAML reads 1e-1 as text, not as a number. Write 0.1" in output
+    assert "Traceback" not in output
 
 
-def test_data_set_of_nobody_is_not_prepared(workflow):
+def test_an_unused_data_set_is_not_prepared(workflow):
     config = copy.deepcopy(CONFIG)
     config["datasets"]["unused"] = {"source": "cifar10"}
     workflow.config = config
