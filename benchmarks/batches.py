@@ -1,10 +1,10 @@
 """Time predict and evaluate of one trained ResNet34 through Snakemake, for each ``batch_by``.
 
-Works on a clone of this repository in a temporary folder. Trains once, on CIFAR-10, for one
-epoch (the time of what follows does not depend on the weights), and then runs the jobs of one
-experiment from nothing to the last evaluated target. Beside the wall time stands that of the
-replay alone, as the job that holds the whole network reports it: tracing, reading and
-computing in one process, without starting Python. Prints one JSON object.
+Works on a clone of this repository in a temporary folder. Trains once on CIFAR-10, for one epoch:
+what follows takes the same time with any weights. Then, for each ``batch_by``, runs the jobs of one
+experiment until every target is evaluated. For comparison it replays all targets in one process,
+and takes the time that the process reports: tracing, reading and computing, without starting
+Python. Prints one JSON object.
 """
 
 import argparse
@@ -20,16 +20,27 @@ import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = ("block", "target", "network")
-FACTOR, EXTRA = 1.3, 15.0  # of the replay alone, and seconds, that `block` may take
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from nontrivial.formats.canonical import canonical  # noqa: E402
+from nontrivial.planning.configuration import complete, read_schema  # noqa: E402
+from nontrivial.planning.plan import Plan  # noqa: E402
+from nontrivial.targets.enumeration import BATCH_BY  # noqa: E402
+
+TEST_IMAGES = 10_000
+FACTOR, EXTRA = 1.2, 15.0  # `set` may take FACTOR times the replay alone, and EXTRA seconds
 
 
-def configuration(data_dir: Path, batch_by: str) -> dict:
+def configuration(data_dir: Path, batch_by: str, images: int) -> dict:
+    """Return a configuration that judges one ResNet34 on so many images of CIFAR-10."""
+    is_test = images == TEST_IMAGES
     return {
         "data_dir": str(data_dir),
         "results_dir": "results",
         "batch_by": batch_by,
-        "datasets": {"cifar10": {"source": "cifar10"}},
+        "datasets": {
+            "cifar10": {"source": "cifar10", **({} if is_test else {"validation": images})}
+        },
         "trainings": {
             "resnet34": {
                 "dataset": "cifar10",
@@ -37,7 +48,7 @@ def configuration(data_dir: Path, batch_by: str) -> dict:
                 "recipe": {"epochs": 1, "precision": "bf16"},
             }
         },
-        "experiments": {batch_by: {"training": "resnet34"}},
+        "experiments": {batch_by: {"training": "resnet34", "split": "test" if is_test else "val"}},
     }
 
 
@@ -62,37 +73,67 @@ def snakemake(clone: Path, config: dict, cores: int, *arguments: str) -> float:
     return time.perf_counter() - start
 
 
-def reports(predictions: Path) -> list[dict]:
-    """Return what each prediction job says that it cost."""
-    return [
-        json.loads(pq.ParquetFile(path).metadata.metadata[b"nontrivial.report"])
-        for path in sorted(predictions.glob("*.parquet"))
+def report(predictions: Path) -> dict:
+    """Return what a prediction job measured of itself."""
+    return json.loads(pq.ParquetFile(predictions).metadata.metadata[b"nontrivial.report"])
+
+
+def replay_alone(clone: Path, config: dict, cores: int) -> float:
+    """Replay all targets of the configuration's experiment in one process; return its seconds."""
+    plan = Plan(complete(config, read_schema(clone / "config" / "schema.yaml")), clone)
+    (experiment,) = config["experiments"]
+    targets = [
+        {"name": target.name, "kernels": list(target.kernels)}
+        for target in plan.targets(experiment).values()
+        if target.stored_as == target.name
     ]
+    spec, output = clone / "alone.json", clone / "alone.parquet"
+    spec.write_text(canonical({"targets": targets}))
+    results = clone / "results"
+    command = {
+        "--settings": plan.prediction_settings(experiment),
+        "--data": results / "data" / "cifar10",
+        "--model": results / "networks" / "resnet34" / "seed0" / "model.safetensors",
+        "--kernels": plan.kernel_table("resnet34"),
+        "--targets": spec,
+        "--threads": cores,
+        "--output": output,
+        "--digest": clone / "alone-digest.json",
+    }
+    options = [str(word) for option in command.items() for word in option]
+    program = clone / "workflow" / "scripts" / "predict_targets.py"
+    subprocess.run([sys.executable, str(program), *options], check=True, stderr=subprocess.DEVNULL)
+    return report(output)["seconds"]
 
 
-def measure(clone: Path, data_dir: Path, cores: int) -> dict[str, object]:
+def measure(
+    clone: Path, data_dir: Path, cores: int, images: int, ways: list[str]
+) -> dict[str, object]:
+    """Return the seconds of each ``batch_by`` and of the replay alone, before and after them."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    snakemake(clone, configuration(data_dir, WAYS[0]), cores, "networks")
+    config = configuration(data_dir, ways[0], images)
+    snakemake(clone, config, cores, "networks")
+    alone = [replay_alone(clone, config, cores)]
     rows = {}
-    for way in WAYS:
-        seconds = snakemake(
-            clone, configuration(data_dir, way), cores, "all", "--until", "evaluate"
-        )
-        zero = clone / "results" / way / "seed0" / "zero"
-        jobs = reports(zero / "predictions")
+    for way in ways:
+        config = configuration(data_dir, way, images)
+        seconds = snakemake(clone, config, cores, "all", "--until", "evaluate")
+        jobs = [
+            report(path)
+            for path in sorted((clone / "results" / way).rglob("predictions/*.parquet"))
+        ]
         rows[way] = {
             "seconds": round(seconds, 1),
             "predict_jobs": len(jobs),
-            "evaluate_jobs": len(list((zero / "targets").glob("*.parquet"))),
             "replay_seconds": round(sum(job["seconds"] for job in jobs), 1),
         }
-    alone = rows["network"]["replay_seconds"]
+        alone.append(replay_alone(clone, config, cores))
     return {
         "cores": cores,
-        "samples": jobs[0]["samples"],
+        "images": images,
         "batch_by": rows,
-        "replay_alone_seconds": alone,
-        "block_limit_seconds": round(FACTOR * alone + EXTRA, 1),
+        "replay_alone_seconds": [round(seconds, 1) for seconds in alone],
+        "set_limit_seconds": round(FACTOR * sum(alone) / len(alone) + EXTRA, 1),
     }
 
 
@@ -100,7 +141,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with cifar10/")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--images", type=int, default=TEST_IMAGES, help="another number is taken from val"
+    )
+    parser.add_argument("--batch-by", nargs="+", choices=BATCH_BY, default=list(BATCH_BY))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        result = measure(Path(temporary) / "nontrivial", given.data_dir.resolve(), given.cores)
+        result = measure(
+            Path(temporary) / "nontrivial",
+            given.data_dir.resolve(),
+            given.cores,
+            given.images,
+            given.batch_by,
+        )
         print(json.dumps(result, indent=2))
