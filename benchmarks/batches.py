@@ -19,14 +19,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+from nontrivial.formats.canonical import canonical
+from nontrivial.planning.configuration import complete, read_schema
+from nontrivial.planning.plan import Plan
+from nontrivial.targets.enumeration import BATCH_BY
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-
-from nontrivial.formats.canonical import canonical  # noqa: E402
-from nontrivial.planning.configuration import complete, read_schema  # noqa: E402
-from nontrivial.planning.plan import Plan  # noqa: E402
-from nontrivial.targets.enumeration import BATCH_BY  # noqa: E402
-
 TEST_IMAGES = 10_000
 FACTOR, EXTRA = 1.2, 15.0  # `set` may take FACTOR times the replay alone, and EXTRA seconds
 
