@@ -1,18 +1,17 @@
-"""Print what Snakemake costs with many targets: a table with growth rates, and JSON.
+"""Measure Snakemake's own time and memory with many targets; print a table and JSON.
 
-For each number of targets, in a copy of this workflow in a temporary folder: a first dry run,
-a real run, and, of the finished workflow, a dry run and a real run with nothing to do. Wall
-time, and memory of the largest process (Snakemake itself). Growth is the ratio of times over the
-ratio of targets, against the row above: 1 is linear.
+For each number of targets, it copies this workflow to a temporary folder and times a first dry
+run, a real run, and a dry run and a real run of the finished workflow. Times are wall times; memory
+is that of the largest process, which is Snakemake. Growth is the ratio of times divided by the
+ratio of targets, compared with the row above: 1 is linear.
 
-Every rule, profile and input function is the real one; only the programs are not run. The copy
-runs in an environment of its own whose ``python``, which is what the jobs start, is a shell
-script that writes the outputs it is asked for, each of the size of a real target's file, and
-computes nothing. What that costs (the command line of an evaluate job, started without
-Snakemake) stands beside the wall time per job, in which it is contained.
+Rules, profiles and input functions are the real ones, but jobs compute nothing: their ``python`` is
+a shell script that writes each output, as large as a real target's file. The last column gives the
+wall time of a job and, in parentheses, the part of the script (the command line of an evaluate job,
+started without Snakemake).
 
-The configuration is ResNet34 on scikit-learn's digits with many seeds: 44 targets a seed, and
-named sets until there are ``--per-seed`` of them. Training and prediction jobs come on top.
+The configuration is ResNet34 on scikit-learn's digits with many seeds. Each seed has 44 targets and
+as many named sets as make ``--per-seed`` targets. Training and prediction jobs come on top.
 """
 
 import argparse
@@ -42,7 +41,7 @@ TIMES = ("first_dry_run", "run", "dry_run_with_nothing_to_do", "run_with_nothing
 ALONE = 100  # runs of the payload without Snakemake
 
 PAYLOAD = """#!/bin/sh
-# Stands for every program: writes the outputs it is asked for and computes nothing.
+# Runs in place of every program: writes its outputs and computes nothing.
 option=
 for word do
     case $option in
@@ -98,10 +97,10 @@ def configuration(targets: int, per_seed: int) -> dict:
 
 
 def environment(folder: Path) -> Path:
-    """Make an environment with this one's packages whose ``python`` is the payload.
+    """Make an environment with these packages in which ``python`` is the payload.
 
     Returns:
-        The real Python in it.
+        The path of its real Python.
     """
     venv.EnvBuilder(symlinks=True).create(folder)
     packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
@@ -121,26 +120,26 @@ def environment(folder: Path) -> Path:
 def run(command: list[str], folder: Path) -> dict[str, float]:
     """Run a command and return its seconds and the megabytes of its largest process.
 
-    Processor time, of jobs too, is what stays comparable on a machine with other work.
+    CPU time, which includes the jobs, stays comparable on a busy host.
     """
-    said = folder / "said.txt"
-    with said.open("wb") as file:
+    output = folder / "output.txt"
+    with output.open("wb") as file:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
+    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     if process.returncode:
-        raise SystemExit(f"{shlex.join(command)} failed:\n{said.read_text()[-4000:]}")
+        raise SystemExit(f"{shlex.join(command)} failed:\n{output.read_text()[-4000:]}")
     return {
         "seconds": round(seconds, 2),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "megabytes": round(usage.ru_maxrss * 1024 / 1e6),
     }
 
 
 def payload_seconds(clone: Path) -> float:
-    """Return the seconds of one evaluate job's command line, started as Snakemake starts it."""
+    """Return the seconds of one evaluate job's command line, started as Snakemake does."""
     done = subprocess.run(
         [*snakemake(clone), "-n", "-p", "--until", "evaluate", "--force"],
         cwd=clone,
@@ -170,7 +169,7 @@ def snakemake(clone: Path) -> list[str]:
 
 
 def measure(folder: Path, targets: int, per_seed: int) -> dict[str, object]:
-    """Return the figures of one number of targets."""
+    """Return the times and sizes for one number of targets."""
     clone = folder / "workflow"
     clone.mkdir()
     for name in WORKFLOW:
@@ -179,14 +178,14 @@ def measure(folder: Path, targets: int, per_seed: int) -> dict[str, object]:
     (clone / "benchmark.yaml").write_text(yaml.safe_dump(configuration(targets, per_seed)))
     environment(folder / "environment")
     dry = run([*snakemake(clone), "-n"], clone)
-    jobs = int(re.search(r"^total +(\d+)$", (clone / "said.txt").read_text(), re.M)[1])
+    jobs = int(re.search(r"^total +(\d+)$", (clone / "output.txt").read_text(), re.M)[1])
     payload = payload_seconds(clone)
     real = run(snakemake(clone), clone)
     nothing_dry = run([*snakemake(clone), "-n"], clone)
     nothing = run(snakemake(clone), clone)
-    said = (clone / "said.txt").read_text()
-    if "Nothing to be done" not in said:
-        raise SystemExit(f"the finished workflow of {targets} targets is stale:\n{said[-4000:]}")
+    text = (clone / "output.txt").read_text()
+    if "Nothing to be done" not in text:
+        raise SystemExit(f"the finished workflow of {targets} targets is stale:\n{text[-4000:]}")
     return {
         "targets": targets,
         "jobs": jobs,
@@ -200,7 +199,7 @@ def measure(folder: Path, targets: int, per_seed: int) -> dict[str, object]:
 
 
 def growth(rows: list[dict]) -> list[dict[str, float]]:
-    """Return, for each row but the first, the ratio of times over the ratio of targets."""
+    """Return the growth of each row but the first, compared with the row before it."""
     return [
         {
             key: round(
@@ -236,7 +235,7 @@ if __name__ == "__main__":
     for number in sorted(given.targets):
         with tempfile.TemporaryDirectory() as temporary:
             results.append(measure(Path(temporary), number, given.per_seed))
-        print(table(results), file=sys.stderr)  # the last sizes take long
+        print(table(results), file=sys.stderr)  # the largest take long
     print(
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""What must not grow with the number of targets, so that the whole grows linearly with it."""
+"""With more targets, files per job and command lines stay as they are: cost grows linearly."""
 
 import copy
 import importlib.util
@@ -25,7 +25,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def dry_runs(tmp_path_factory):
-    """What a dry run says, command lines included, with few targets and with many."""
+    """Return the output of a dry run, with command lines, for few targets and for many."""
     return {
         sets: dry_run(tmp_path_factory.mktemp("dag") / "workflow", sets) for sets in (FEW, MANY)
     }

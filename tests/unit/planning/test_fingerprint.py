@@ -1,4 +1,4 @@
-"""Code fingerprints: what changes them and what must not."""
+"""Fingerprints of code: which edits change them and which must not."""
 
 import os
 
@@ -62,7 +62,7 @@ def test_an_edit_in_any_imported_module_changes_it(tree, name):
     assert of(tree) != before
 
 
-def test_a_module_that_is_not_imported_does_not_matter(tree):
+def test_a_module_that_is_not_imported_changes_nothing(tree):
     before = of(tree)
     (tree / "ours/unrelated.py").write_text("value = 4\n")
     assert of(tree) == before
@@ -77,14 +77,14 @@ def test_a_module_that_is_not_imported_does_not_matter(tree):
         ("\n\n\ndef", "\n\n\n\n\ndef"),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_matter(tree, old, new):
+def test_comments_docstrings_and_layout_change_nothing(tree, old, new):
     before = of(tree)
     assert old in PROGRAM
     (tree / "run_it.py").write_text(PROGRAM.replace(old, new))
     assert of(tree) == before
 
 
-def test_a_string_that_is_no_docstring_matters(tree):
+def test_a_string_that_is_not_a_docstring_changes_it(tree):
     before = of(tree)
     (tree / "run_it.py").write_text(PROGRAM.replace('loads("1")', 'loads("2")'))
     assert of(tree) != before
@@ -99,7 +99,7 @@ def test_touching_and_moving_the_tree_change_nothing(tree, tmp_path_factory):
     assert of(moved) == before
 
 
-def test_circular_imports_end(tree):
+def test_circular_imports_terminate(tree):
     (tree / "ours/late.py").write_text("import run_it\nvalue = 2\n")
     assert of(tree)
 
@@ -117,7 +117,7 @@ def test_installed_libraries_are_left_out(tree):
 
 SNIPPET = '''
 class A:
-    """Said."""
+    """Text."""
 
 def f(a, /, b: int = 1, *c, d=(1, 2), **e):
     x = f"{a!r:>3} {'q'} {d['k']}" "tail"
@@ -132,7 +132,7 @@ def test_every_version_of_python_gives_the_same_digest(tmp_path):
 
 
 @given(st.integers(), st.integers())
-def test_a_constant_decides(tmp_path_factory, first, second):
+def test_only_equal_constants_give_equal_digests(tmp_path_factory, first, second):
     folder = tmp_path_factory.mktemp("code")
     digests = []
     for value in (first, second):

@@ -1,8 +1,8 @@
-"""What a program's code does, as one digest: the program and every module of ours it imports.
+"""Fingerprint a program: one digest of its code and of every module of ours that it imports.
 
-Snakemake does not see into the modules that a program imports. This digest does, and it is
-taken from the syntax trees without comments and docstrings, so that an edit to the training
-loop cannot be missed and a better comment retrains nothing.
+Snakemake does not track the modules that a program imports. The digest does. It is computed from
+the syntax trees without comments and docstrings: no edit to the training loop goes unnoticed, and a
+better comment retrains nothing.
 """
 
 import ast
@@ -23,7 +23,7 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
     Args:
         program: the Python file that a rule runs (or a user's network module).
         roots: folders on the import path whose modules are followed, directly or not.
-            Modules found nowhere in them (installed libraries) are left out.
+            Modules outside of them (installed libraries) are left out.
 
     Raises:
         UserError: a file cannot be read or is not valid Python.
@@ -42,7 +42,7 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
 
 
 def module_file(name: str, roots: Sequence[Path]) -> Path | None:
-    """Return the file of a module, a dotted name, below one of the roots, or None."""
+    """Return the file of a module (a dotted name) below one of the roots, or None."""
     for root in roots:
         base = Path(root).joinpath(*name.split("."))
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
@@ -58,13 +58,13 @@ def _source(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-@functools.cache  # most programs share most of their modules
+@functools.cache  # programs share most of their modules
 def _module(path: Path, source: bytes, roots: tuple[Path, ...]) -> tuple[list[str], object]:
-    """Return the dotted names that a module imports, sorted, and what it does."""
+    """Return the dotted names that a module imports, sorted, and its code as plain data."""
     try:
         tree = ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not valid Python ({error}); mend the file") from error
+        raise UserError(f"{path}: not valid Python ({error}). Fix the file.") from error
     return _imported(tree, path, roots), _normalized(tree)
 
 
@@ -107,7 +107,7 @@ def _normalized(tree: ast.Module) -> object:
 
 
 def _plain(value: object) -> object:
-    # Neither ast.unparse nor ast.dump spells a tree the same in every version of Python.
+    # The text of ast.unparse and ast.dump depends on the version of Python.
     if isinstance(value, ast.AST):
         fields = {
             name: _plain(item)
