@@ -41,7 +41,7 @@ def raw_data(dataset):
             PLAN.config["datasets"][dataset],
             Path(PLAN.config["data_dir"]),
             cache,
-            save=ADDS_FILES,
+            save=snakemake_hooks.adds_files(workflow),
         )
     except UserError as error:
         raise WorkflowError(f"datasets.{dataset}: {error}") from None

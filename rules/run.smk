@@ -11,11 +11,8 @@ snakemake_hooks.lock_results(workflow, Path(RESULTS))
 # Jobs on several GPUs of one machine share its cores.
 GPUS = snakemake_hooks.limit_gpus(workflow)
 
-# Commands that only look at the results add no file to them.
-ADDS_FILES = snakemake_hooks.adds_files(workflow)
-
 # Not in `onstart`, which does not run in a workflow that is used as a module.
-if ADDS_FILES:
+if snakemake_hooks.adds_files(workflow):
     try:
         for spec in SPECS:
             spec.write()
