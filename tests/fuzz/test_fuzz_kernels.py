@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nontrivial.networks.kernel_table import COLUMNS, Kernel, read_table
+from nontrivial.targets.adjacency import READINGS
 from nontrivial.targets.enumeration import enumerate_targets
-from nontrivial.targets.readings import READINGS
 
 TABLES = Path(__file__).parents[2] / "resources" / "kernels"
 ROWS = [line.split("\t") for line in (TABLES / "resnet18.tsv").read_text().splitlines()]

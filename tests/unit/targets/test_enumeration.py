@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import Kernel, read_table
 from nontrivial.networks.registry import NETWORKS
+from nontrivial.targets.adjacency import READINGS
 from nontrivial.targets.enumeration import BATCH_BY, SETS, batches, enumerate_targets
-from nontrivial.targets.readings import READINGS
 
 TABLES = Path(__file__).parents[3] / "resources" / "kernels"
 ALL_SETS = list(SETS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import Kernel
-from nontrivial.targets.readings import READINGS
+from nontrivial.targets.adjacency import READINGS
 from nontrivial.targets.sets import Member, baseline, blocks, layers, named_set, shortcuts
 
 SETS = ("baseline", "layer", "block", "shortcut")
@@ -62,7 +62,7 @@ def enumerate_targets(
     Args:
         kernels: the network's table, in forward order.
         sets: which of :data:`SETS`; the baseline is always included.
-        readings: which of :data:`~nontrivial.targets.readings.READINGS`, for the block targets.
+        readings: which of :data:`~nontrivial.targets.adjacency.READINGS`, for the block targets.
         named_sets: module paths or globs (``*`` also matches dots) by name.
         batch_by: one of :data:`BATCH_BY`. With ``set``, one batch holds the baseline, one all
             layers and shortcuts, and one each reading and each named set. With ``target``, each

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import Kernel
-from nontrivial.targets.readings import interior
+from nontrivial.targets.adjacency import interior
 
 _SUGGESTIONS = 3  # near matches in an error message
 _GLOB_CHARACTERS = frozenset("*?[")

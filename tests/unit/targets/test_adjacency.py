@@ -6,7 +6,7 @@ import pytest
 
 from nontrivial.networks.kernel_table import read_table
 from nontrivial.networks.registry import NETWORKS
-from nontrivial.targets.readings import READINGS, interior
+from nontrivial.targets.adjacency import READINGS, interior
 
 TABLES = Path(__file__).parents[3] / "resources" / "kernels"
 
