@@ -106,7 +106,7 @@ def show(plan, out):
 def evaluate(plan, out):
     evaluate_target(
         json.loads(plan.evaluation_settings("digits", 0, TARGET)),
-        ZERO / "predictions/layers-1.parquet",
+        ZERO / "predictions/layers.parquet",
         TARGET,
         ZERO / "predictions/baseline.parquet",
         DIGITS / "test/samples.parquet",
@@ -164,7 +164,7 @@ READ = [
     (NETWORK / "model.safetensors", predict),
     (T1_NETWORK / "model.safetensors", show),
     (NETWORK / "training.parquet", draw_learning),
-    (ZERO / "predictions/layers-1.parquet", evaluate),
+    (ZERO / "predictions/layers.parquet", evaluate),
     (ZERO / "predictions/baseline.parquet", evaluate),
     (ZERO / f"targets/{TARGET}.parquet", aggregate),
     (T1_ZERO / "examples.parquet", draw_slices),
