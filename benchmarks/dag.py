@@ -10,8 +10,9 @@ a shell script that writes each output, as large as a real target's file. The la
 wall time of a job and, in parentheses, the part of the script (the command line of an evaluate job,
 started without Snakemake).
 
-The configuration is ResNet34 on scikit-learn's digits with many seeds. Each seed has 44 targets and
-as many named sets as make ``--per-seed`` targets. Training and prediction jobs come on top.
+The configuration is many trainings of ResNet34 on scikit-learn's digits, with one experiment each.
+An experiment has 44 targets, and as many named sets as make ``--per-experiment`` targets. The jobs
+that train, predict and plot come on top.
 """
 
 import argparse
@@ -63,36 +64,25 @@ done
 """
 
 
-def configuration(targets: int, per_seed: int) -> dict:
+def configuration(targets: int, per_experiment: int) -> dict:
     """Return a configuration with that many targets."""
-    seeds, rest = divmod(targets, per_seed)
-    if rest or per_seed < STANDARD:
-        raise SystemExit(f"--targets must be multiples of --per-seed, at least {STANDARD}")
+    experiments, rest = divmod(targets, per_experiment)
+    if rest or per_experiment < STANDARD:
+        raise SystemExit(
+            f"--targets must be multiples of --per-experiment, which is at least {STANDARD}"
+        )
     table = (ROOT / "resources" / "kernels" / "resnet34.tsv").read_text().splitlines()
     column = table[0].split("\t").index("path")
     kernels = [line.split("\t")[column] for line in table[1:]]
     combinations = itertools.chain(*(itertools.combinations(kernels, n) for n in (2, 3)))
+    chosen = itertools.islice(combinations, per_experiment - STANDARD)
+    named_sets = {f"set{number}": list(kernels) for number, kernels in enumerate(chosen)}
+    training = {"dataset": "digits", "network": "resnet34", "recipe": {"epochs": 1}}
+    names = [f"digits{number}" for number in range(experiments)]
     return {
         "datasets": {"digits": {"source": "digits"}},
-        "trainings": {
-            "digits": {
-                "dataset": "digits",
-                "network": "resnet34",
-                "seeds": list(range(seeds)),
-                "recipe": {"epochs": 1},
-            }
-        },
-        "experiments": {
-            "digits": {
-                "training": "digits",
-                "named_sets": {
-                    f"set{number}": list(kernels)
-                    for number, kernels in enumerate(
-                        itertools.islice(combinations, per_seed - STANDARD)
-                    )
-                },
-            }
-        },
+        "trainings": {name: training for name in names},
+        "experiments": {name: {"training": name, "named_sets": named_sets} for name in names},
     }
 
 
@@ -168,14 +158,14 @@ def snakemake(clone: Path) -> list[str]:
     return [*command, "--cores", str(os.cpu_count()), "--resources", "gpu=1"]
 
 
-def measure(folder: Path, targets: int, per_seed: int) -> dict[str, object]:
+def measure(folder: Path, targets: int, per_experiment: int) -> dict[str, object]:
     """Return the times and sizes for one number of targets."""
     clone = folder / "workflow"
     clone.mkdir()
     for name in WORKFLOW:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, clone / name)
-    (clone / "benchmark.yaml").write_text(yaml.safe_dump(configuration(targets, per_seed)))
+    (clone / "benchmark.yaml").write_text(yaml.safe_dump(configuration(targets, per_experiment)))
     environment(folder / "environment")
     dry = run([*snakemake(clone), "-n"], clone)
     jobs = int(re.search(r"^total +(\d+)$", (clone / "output.txt").read_text(), re.M)[1])
@@ -229,18 +219,18 @@ def table(rows: list[dict]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", type=int, nargs="+", default=[100, 1000, 10_000, 30_000])
-    parser.add_argument("--per-seed", type=int, default=50, help="targets of one network")
+    parser.add_argument("--per-experiment", type=int, default=50)
     given = parser.parse_args()
     results = []
     for number in sorted(given.targets):
         with tempfile.TemporaryDirectory() as temporary:
-            results.append(measure(Path(temporary), number, given.per_seed))
+            results.append(measure(Path(temporary), number, given.per_experiment))
         print(table(results), file=sys.stderr)  # the largest take long
     print(
         json.dumps(
             {
                 "cores": os.cpu_count(),
-                "targets_per_seed": given.per_seed,
+                "targets_per_experiment": given.per_experiment,
                 "limits": LIMITS,
                 "rows": results,
                 "growth": growth(results),

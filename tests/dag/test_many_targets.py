@@ -52,7 +52,7 @@ def jobs(said: str, rule: str) -> list[str]:
     return [block for block in re.split(r"\n(?=\[)", said) if f"\nrule {rule}:\n" in block]
 
 
-def test_files_that_an_evaluation_lists(dry_runs):
+def test_files_of_an_evaluation(dry_runs):
     for sets, said in dry_runs.items():
         inputs = [re.search(r"input: (.*)", job)[1] for job in jobs(said, "evaluate")]
         assert len(inputs) == RESNET18 + sets
@@ -60,14 +60,14 @@ def test_files_that_an_evaluation_lists(dry_runs):
 
 
 @pytest.mark.parametrize("rule", ["aggregate", "tabulate_targets", "plot_layers"])
-def test_command_lines_of_what_collects_them(dry_runs, rule):
+def test_command_lines_of_jobs_that_read_all_targets(dry_runs, rule):
     lengths = {
         len(re.search(r"Shell command: (.*)", jobs(said, rule)[0])[1]) for said in dry_runs.values()
     }
     assert len(lengths) == 1
 
 
-def test_looks_for_jobs_to_start(benchmark, tmp_path):
+def test_the_scheduler_runs_once_per_finished_job(benchmark, tmp_path):
     workflow = tmp_path / "workflow"
     copy_workflow(workflow)
     (workflow / "benchmark.yaml").write_text(yaml.safe_dump(benchmark.configuration(100, 50)))
@@ -95,8 +95,9 @@ def test_growth_of_the_benchmark(benchmark):
     assert [set(rate.values()) for rate in rates] == [{1.0}, {2.0}]
 
 
-def test_the_benchmark_makes_so_many_targets(benchmark):
+def test_the_benchmark_has_the_requested_number_of_targets(benchmark):
     config = benchmark.configuration(120, 60)
-    assert len(config["trainings"]["digits"]["seeds"]) == 2
-    sets = config["experiments"]["digits"]["named_sets"]
-    assert len({tuple(kernels) for kernels in sets.values()}) == 60 - benchmark.STANDARD
+    assert len(config["experiments"]) == len(config["trainings"]) == 2
+    for experiment in config["experiments"].values():
+        sets = experiment["named_sets"]
+        assert len({tuple(kernels) for kernels in sets.values()}) == 60 - benchmark.STANDARD
