@@ -298,7 +298,7 @@ def _entry(target: Target) -> dict:
 def _default_examples(targets: dict[str, Target]) -> list[str]:
     # Fixed before any result is known: the interior of every block in its first reading, then the
     # first shortcut.
-    blocks: dict[int, str] = {}
+    blocks: dict[int | None, str] = {}
     for target in targets.values():
         if target.kind == "block":
             blocks.setdefault(target.block, target.name)
