@@ -55,7 +55,7 @@ def test_the_paper_has_both_tasks_and_every_reading(workflow):
 
 def test_batches():
     config = copy.deepcopy(CONFIG)
-    config["experiments"]["digits"]["named_sets"] = {"mine": ["conv1"]}
+    config["experiments"]["digits"]["named_sets"] = {"mine": ["layer3.*.conv2"]}
     chosen = plan(config)
     assert set(chosen.batches("digits")) == {"baseline", "layers", "blocks-first-unit", "set-mine"}
     assert set(chosen.batches("t1")) == {"baseline", "blocks-first-unit", "shortcuts"}

@@ -94,6 +94,17 @@ def test_shortcuts_without_layers_are_a_batch():
     assert set(contents(enumerated(sets=["shortcut"]))) == {"baseline", "shortcuts"}
 
 
+def test_a_named_set_that_repeats_a_layer_is_not_predicted():
+    targets = enumerated(named={"stem": ["conv1"]})
+    assert by_name(targets)["set-stem"].batch == "layers"
+    assert "set-stem" not in contents(targets)
+
+
+def test_a_batch_includes_what_another_reading_has_too():
+    found = contents(enumerated(sets=["block"], readings=["first-unit", "next"]))
+    assert [name for name, _ in found["blocks-next"]] == [f"block-{n}-next" for n in (1, 2, 3, 4)]
+
+
 def test_batch_by_target_predicts_each_kernel_set_once():
     found = contents(enumerated(readings=READINGS, by="target"))
     assert all(len(members) == 1 for members in found.values())
@@ -234,10 +245,11 @@ def test_new_sets_readings_and_named_sets_change_no_batch(
         enumerate_targets(kernels, list(more_sets), list(more_readings), more_named, "set")
     )
     for batch, members in before.items():
-        if batch in after:  # shortcuts move to the batch of the layers
+        if batch in after:
             assert after[batch] == members
-        else:
-            assert batch == "shortcuts"
+        else:  # other batches have its kernel sets now
+            predicted = {kernels for others in after.values() for _, kernels in others}
+            assert {kernels for _, kernels in members} <= predicted
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))

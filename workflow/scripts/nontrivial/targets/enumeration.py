@@ -64,9 +64,9 @@ def enumerate_targets(
         sets: which of :data:`SETS`; the baseline is always included.
         readings: which of :data:`~nontrivial.targets.adjacency.READINGS`, for the block targets.
         named_sets: module paths or globs (``*`` also matches dots) by name.
-        batch_by: one of :data:`BATCH_BY`. With ``set``, one batch holds the baseline, one all
-            layers and shortcuts, and one each reading and each named set. With ``target``, each
-            target is a batch.
+        batch_by: one of :data:`BATCH_BY`. With ``set``, the baseline, the layers, the blocks of
+            each reading, the shortcuts and each named set are a batch. With ``target``, each target
+            is a batch.
 
     Raises:
         UserError: a set, reading or ``batch_by`` is unknown, a named set is empty, or one of its
@@ -83,8 +83,7 @@ def enumerate_targets(
             if reading in readings:
                 members += blocks(kernels, reading)
     if "shortcut" in sets:
-        # Every shortcut kernel is a layer target too.
-        members += shortcuts(kernels, batch="layers" if "layer" in sets else "shortcuts")
+        members += shortcuts(kernels)
     for name in sorted(named_sets):
         members += named_set(kernels, name, named_sets[name])
     return _targets(members, batch_by)
@@ -93,13 +92,17 @@ def enumerate_targets(
 def batches(targets: Iterable[Target]) -> dict[str, list[Target]]:
     """Return the targets that each predict job computes, by name of the batch.
 
-    A batch holds each kernel set once. Its content depends on its own set alone: it holds targets
-    that another set has too, so that adding or removing that set leaves it up to date.
+    A batch holds each kernel set once. Its content depends on its own set alone: it includes
+    aliases of targets in other batches, so that adding or removing their sets leaves it up to date.
+    A batch of aliases alone is left out. So shortcuts, which are layers too, are predicted with the
+    layers where there are any.
     """
     members: dict[str, dict[tuple[str, ...], Target]] = {}
+    needed = set()
     for target in targets:
         members.setdefault(target.own_batch, {}).setdefault(target.kernels, target)
-    return {batch: list(distinct.values()) for batch, distinct in members.items()}
+        needed.add(target.batch)
+    return {batch: list(members[batch].values()) for batch in members if batch in needed}
 
 
 def _require(key: str, values: Iterable[str], allowed: tuple[str, ...]) -> None:

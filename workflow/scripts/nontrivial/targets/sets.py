@@ -57,7 +57,7 @@ def blocks(kernels: Sequence[Kernel], reading: str) -> list[Member]:
     ]
 
 
-def shortcuts(kernels: Iterable[Kernel], batch: str) -> list[Member]:
+def shortcuts(kernels: Iterable[Kernel]) -> list[Member]:
     """Return each shortcut kernel alone, named by its block."""
     found = [kernel for kernel in kernels if kernel.role == "shortcut"]
     in_blocks = [kernel.block for kernel in found]
@@ -66,7 +66,7 @@ def shortcuts(kernels: Iterable[Kernel], batch: str) -> list[Member]:
         # Module paths distinguish several shortcuts in one block (no ResNet has them).
         is_only = in_blocks.count(kernel.block) == 1
         name = f"shortcut-{kernel.block}" if is_only else f"shortcut-{kernel.block}-{kernel.path}"
-        members.append(Member(name, "shortcut", (kernel,), batch))
+        members.append(Member(name, "shortcut", (kernel,), "shortcuts"))
     return members
 
 
