@@ -93,11 +93,11 @@ ROW = "0\tconv1\t3\t8\t3x3\t1x1\t1x1\t1\tfalse\t216\t\t\tstem"
         (f"{HEADER}\n{ROW.replace('false', 'no')}\n", "transposed 'no'"),
         (f"{HEADER}\n{ROW.replace('conv1', '')}\n", "path '' is empty"),
         (f"{HEADER}\n{ROW}\n{ROW}\n", "order is 0 but its row is number 1"),
-        (f"{HEADER}\n{ROW}\n1{ROW[1:]}\n", "conv1 stands in the table twice"),
+        (f"{HEADER}\n{ROW}\n1{ROW[1:]}\n", "conv1 is in the table twice"),
         (f"{HEADER}\n{ROW.replace('stem', 'residual')}\n", "role residual with block None"),
         (
             f"{HEADER}\n{ROW.replace(chr(9) * 3, chr(9) + '1' + chr(9) * 2)}\n",
-            "both block and unit",
+            "one of block and unit is empty",
         ),
     ],
 )

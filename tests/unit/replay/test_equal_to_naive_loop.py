@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from nontrivial.errors import UserError
-from nontrivial.replay import Replay
+from nontrivial.replay import Replay, winograd
 
 SHAPE = (1, 8, 8)
 
@@ -861,7 +861,7 @@ def test_normalization_left_in_training_mode_is_refused_and_left_as_it_was():
 
 def test_paths_and_precisions_that_do_not_exist_are_refused():
     model = small_vgg().eval()
-    with pytest.raises(UserError, match="is no convolution"):
+    with pytest.raises(UserError, match="is not a convolution"):
         Replay(model, SHAPE, {"x": ["nowhere"]}, batch_size=2)
     with pytest.raises(UserError, match="precision"):
         Replay(model, SHAPE, {"x": ["0"]}, batch_size=2, precision="fp8")
@@ -1039,15 +1039,13 @@ def test_bfloat16_where_a_parameter_makes_float32_of_it(monkeypatch):
             x = x + self.a(x) * self.scale
             return self.fc((x + self.b(x)).mean((2, 3)))
 
-    from nontrivial.replay import fast_convolution
-
     model = Scaled()
     images = images_for(model)
     targets = every_kernel(model)
     expected = plain_loop(model, targets, images, 5, "bf16")
     scale = max(output.abs().max().item() for output in expected.values())
-    for choose in (fast_convolution._filters, lambda *_: True):
-        monkeypatch.setattr(fast_convolution, "_filters", choose)
+    for choose in (winograd.is_faster, lambda *_: True):
+        monkeypatch.setattr(winograd, "is_faster", choose)
         replay = Replay(model, SHAPE, targets, batch_size=5, precision="bf16")
         found = replayed(replay, images, 5)
         for name, output in expected.items():

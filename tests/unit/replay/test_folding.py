@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from replay_networks import check, digits, scrambled
 from torch import nn
 
-from nontrivial.replay.folding import fold, weight_and_bias
+from nontrivial.replay.folding import fold, folded_parameters
 from nontrivial.replay.graph import Kind
-from nontrivial.replay.trace import trace
+from nontrivial.replay.tracing import trace
 
 SHAPE = (1, 8, 8)
 
@@ -63,9 +63,9 @@ def test_a_folded_pair_is_the_pair(drawn):
     module, normalization, shape = drawn
     model, graph = folded([module, normalization], shape)
     operation = graph.operations[graph.output]
-    assert kinds(graph) == [Kind.IMAGES, Kind.CONVOLUTION]
+    assert kinds(graph) == [Kind.INPUT, Kind.CONVOLUTION]
     assert operation.normalization is not None
-    weight, bias = weight_and_bias(operation, module.weight, module.bias, torch.float64)
+    weight, bias = folded_parameters(operation, module.weight, module.bias, torch.float64)
     images = torch.randn(3, *shape, dtype=torch.float64)
     with torch.no_grad():
         expected = model.double()(images)
@@ -79,7 +79,7 @@ def test_a_bare_convolution_is_only_cast(dtype):
     _, graph = folded([nn.Conv2d(1, 4, 3, bias=False)], SHAPE)
     operation = graph.operations[graph.output]
     given_ = torch.randn(4, 1, 3, 3)
-    weight, bias = weight_and_bias(operation, given_, None, dtype)
+    weight, bias = folded_parameters(operation, given_, None, dtype)
     assert torch.equal(weight, given_.to(dtype))
     assert torch.equal(bias, torch.zeros(4, dtype=dtype))
 
@@ -109,7 +109,7 @@ def test_only_the_first_of_two_normalizations_is_folded():
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.ReLU()]
     model, graph = folded(layers, SHAPE)
-    assert kinds(graph) == [Kind.IMAGES, Kind.CONVOLUTION, Kind.NORMALIZATION, Kind.RELU]
+    assert kinds(graph) == [Kind.INPUT, Kind.CONVOLUTION, Kind.NORMALIZATION, Kind.RELU]
     check(model, digits(4))
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nontrivial.networks.building import build
 from nontrivial.networks.kernel_table import read_table
-from nontrivial.replay import Replay, fast_convolution
+from nontrivial.replay import Replay, winograd
 from nontrivial.targets.enumeration import enumerate_targets
 
 SHAPE = (1, 16, 16)
@@ -49,8 +49,8 @@ FC = 5 * WIDTH
 
 @pytest.fixture(autouse=True)
 def _plain_convolutions(monkeypatch):
-    """Let no convolution get by with fewer products than it has."""
-    monkeypatch.setattr(fast_convolution, "_filters", lambda *_: False)
+    """Compute no convolution with fewer products than it has."""
+    monkeypatch.setattr(winograd, "is_faster", lambda *_: False)
 
 
 def computed(model, targets, shape=SHAPE, **options):

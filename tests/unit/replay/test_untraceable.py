@@ -11,8 +11,8 @@ from nontrivial.errors import UserError
 from nontrivial.execution.device import arithmetic
 from nontrivial.replay import Replay
 from nontrivial.replay.schedule import Schedule
-from nontrivial.replay.trace import trace
-from nontrivial.replay.values import number
+from nontrivial.replay.tracing import trace
+from nontrivial.replay.value_numbering import number_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about the networks
 
@@ -114,11 +114,11 @@ def test_what_waits_behind_a_tiny_map_limits_how_many_ride_together():
     model = Gate().eval()
     graph = trace(model, (1, 16, 16))
     targets = {str(i): [] for i in range(4)} | {"gate": [1]}
-    values = number(graph, {name: frozenset() for name in targets}, shortcuts=True)
+    values = number_values(graph, {name: frozenset() for name in targets}, simplify=True)
     batch = 4
-    schedule = Schedule(graph, values, batch, batch * 8 * 4 * 64, together=True)
+    schedule = Schedule(graph, values, batch, batch * 8 * 4 * 64, stacked=True)
     windows = {
-        operation.name: schedule._windows[index] for index, operation in enumerate(graph.operations)
+        operation.name: schedule.windows[index] for index, operation in enumerate(graph.operations)
     }
     assert windows["gate"] == 1  # a map of 16 by 16 waits
     assert windows["late_1"] == 64

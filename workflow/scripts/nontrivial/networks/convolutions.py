@@ -16,10 +16,10 @@ class Call:
     """One use of a convolution in a forward pass.
 
     Attributes:
-        path: module path; a module used twice has one path and two calls.
+        path: module path; a module that is used twice has two calls with one path.
         module: the convolution.
-        input_size: spatial size of what it reads, without padding.
-        output_size: spatial size of what it writes.
+        input_size: spatial size of its input, without padding.
+        output_size: spatial size of its output.
     """
 
     path: str
@@ -29,23 +29,22 @@ class Call:
 
 
 def convolutions(model: torch.nn.Module) -> dict[str, _ConvNd]:
-    """Return every convolution by module path, transposed ones too, in order of definition."""
+    """Return every convolution, also transposed ones, by module path in order of definition."""
     return {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd)}
 
 
 def stored_weight(module: _ConvNd) -> torch.nn.Parameter | None:
-    """Return a convolution's weight, or None where it is computed from other parameters.
+    """Return a convolution's weight, or None if it is computed from other parameters.
 
-    Weight normalization and pruning compute it anew at every use, so there is nothing that
-    could be set or compared.
+    Weight normalization and pruning compute the weight at every use, so it cannot be set.
     """
     return module._parameters.get("weight")
 
 
 def forward_calls(model: torch.nn.Module, channels: int, size: tuple[int, int]) -> list[Call]:
-    """Return the convolution calls of one forward pass in evaluation mode, in their order.
+    """Return the convolution calls of one forward pass in evaluation mode, in order.
 
-    The pass takes one image of zeros on the model's device and changes nothing in the model.
+    The input is one image of zeros on the model's device. The model is not changed.
 
     Raises:
         UserError: the network does not take images of that shape.
@@ -73,7 +72,7 @@ def forward_calls(model: torch.nn.Module, channels: int, size: tuple[int, int]) 
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        # A user's network may raise anything here.
+        # A user's network may raise any exception.
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
             f"the network does not take one image of {channels} x {size[0]} x {size[1]} ({reason});"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from nontrivial.errors import UserError
 from nontrivial.execution.atomic import write_text
@@ -16,8 +17,8 @@ from nontrivial.formats.canonical import digest
 
 ROLES = ("stem", "decomposition", "adjacent", "residual", "shortcut", "head")
 
-# What makes the weights of one table fit the network of another. Block, unit and role are
-# a reading of the network: relabelling one must not retrain anything.
+# Weights fit every network with equal values in these columns. Block, unit and role interpret
+# the network, so relabelling one must not retrain anything.
 _STRUCTURE = (
     "path",
     "in_channels",
@@ -46,7 +47,7 @@ class Kernel:
         transposed: whether it is a transposed convolution.
         weights: number of weights, without the bias.
         block: number of its layer block, from 1; None for stem and head.
-        unit: number of its unit in the block, from 0; None for stem and head.
+        unit: number of its residual unit in the block, from 0; None for stem and head.
         role: one of :data:`ROLES`.
     """
 
@@ -65,61 +66,61 @@ class Kernel:
     role: str
 
 
-LARGEST = 2**31 - 1  # of any number: results store 32 bits
-LONGEST_PATH = 140  # bytes; the names of targets, and so of files, hold it
+LARGEST = 2**31 - 1  # for all integers, because results store 32 bits
+LONGEST_PATH = 140  # bytes, because names of targets, and so of files, contain it
 _PATH_CHARACTERS = re.compile(r"[\w.-]+")
 
 COLUMNS = tuple(field.name for field in fields(Kernel))
 
 
 def structure_digest(kernels: Iterable[Kernel]) -> str:
-    """Return a SHA-256 hex digest of what the kernels are, whatever their block, unit and role."""
+    """Return a SHA-256 hex digest of the kernels without their block, unit and role."""
     return digest([{name: getattr(kernel, name) for name in _STRUCTURE} for kernel in kernels])
 
 
 def write_table(path: Path, kernels: Iterable[Kernel]) -> None:
-    """Write the kernels as tab-separated values, in one step; an empty field is None."""
+    """Write the kernels as tab-separated values, atomically; an empty field is None."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     for kernel in kernels:
-        writer.writerow([_spell(getattr(kernel, name)) for name in COLUMNS])
+        writer.writerow([_to_text(getattr(kernel, name)) for name in COLUMNS])
     write_text(path, text.getvalue())
 
 
 def read_table(path: Path) -> list[Kernel]:
-    """Read a table that :func:`write_table` or a person wrote.
+    """Read a table written by :func:`write_table` or by hand.
 
     Raises:
-        UserError: the file cannot be read, a column is missing or unknown, a value is of the
-            wrong kind, a path occurs twice, or the rows are not in forward order.
+        UserError: the file cannot be read, a column is missing or unknown, a value has the
+            wrong type, a path occurs twice, or the rows are not in forward order.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); write it with list_kernels.py"
+            f"{path}: cannot be read ({error.strerror}). Write it with list_kernels.py."
         ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text; write it again with list_kernels.py") from error
+        raise UserError(f"{path}: not UTF-8 text. Write it again with list_kernels.py.") from error
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter="\t"))
     except csv.Error as error:
         raise UserError(
-            f"{path}: not tab-separated values ({error}); write it again with list_kernels.py"
+            f"{path}: not tab-separated values ({error}). Write it again with list_kernels.py."
         ) from error
     if not rows or tuple(rows[0]) != COLUMNS:
         found = repr(", ".join(rows[0])[:LONGEST_PATH]) if rows else "nothing"
         raise UserError(
             f"{path}: line 1: the columns must be {', '.join(COLUMNS)}, separated by tabs,"
-            f" but are {found}; write the table again with list_kernels.py"
+            f" but are {found}. Write the table again with list_kernels.py."
         )
     kernels = [_parse(path, number, row) for number, row in enumerate(rows[1:], start=2) if row]
     _check(path, kernels)
     return kernels
 
 
-def _spell(value: object) -> str:
+def _to_text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -127,26 +128,26 @@ def _spell(value: object) -> str:
     return str(value)
 
 
-def _number(text: str) -> int:
+def _integer(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ValueError("not a whole number")
+        raise ValueError("not a non-negative integer")
     if len(text) > len(str(LARGEST)) or int(text) > LARGEST:
         raise ValueError(f"larger than {LARGEST}")
     return int(text)
 
 
-def _optional_number(text: str) -> int | None:
-    return _number(text) if text else None
+def _optional_integer(text: str) -> int | None:
+    return _integer(text) if text else None
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("not true or false")
     return text == "true"
 
 
-def _sides(text: str) -> str:
-    if any(_number(side) < 1 for side in text.split("x")):
+def _size(text: str) -> str:
+    if any(_integer(side) < 1 for side in text.split("x")):
         raise ValueError("not a size such as 3x3")
     return text
 
@@ -161,31 +162,31 @@ def _path(text: str) -> str:
     if not text:
         raise ValueError("empty")
     if not _PATH_CHARACTERS.fullmatch(text):
-        raise ValueError("no module path: letters, digits, '_', '-' and dots only")
+        raise ValueError("not a module path, which has letters, digits, '_', '-' and dots only")
     if len(text.encode()) > LONGEST_PATH:
-        raise ValueError(f"longer than {LONGEST_PATH} bytes, too long for the name of a file")
+        raise ValueError(f"longer than {LONGEST_PATH} bytes, too long for a file name")
     return text
 
 
 _READERS = {
     "path": _path,
-    "kernel_size": _sides,
-    "stride": _sides,
-    "dilation": _sides,
-    "transposed": _truth,
-    "block": _optional_number,
-    "unit": _optional_number,
+    "kernel_size": _size,
+    "stride": _size,
+    "dilation": _size,
+    "transposed": _boolean,
+    "block": _optional_integer,
+    "unit": _optional_integer,
     "role": _role,
 }
 
 
 def _parse(path: Path, number: int, row: list[str]) -> Kernel:
     if len(row) != len(COLUMNS):
-        raise UserError(f"{path}: line {number}: {len(row)} fields instead of {len(COLUMNS)}")
-    values = {}
+        raise UserError(f"{path}: line {number}: {len(row)} fields instead of {len(COLUMNS)}.")
+    values: dict[str, Any] = {}
     for name, text in zip(COLUMNS, row, strict=True):
         try:
-            values[name] = _READERS.get(name, _number)(text)
+            values[name] = _READERS.get(name, _integer)(text)
         except ValueError as error:
             shown = repr(text if len(text) <= LONGEST_PATH else f"{text[:LONGEST_PATH]}...")
             raise UserError(f"{path}: line {number}: {name} {shown} is {error}") from error
@@ -194,23 +195,25 @@ def _parse(path: Path, number: int, row: list[str]) -> Kernel:
 
 def _check(path: Path, kernels: list[Kernel]) -> None:
     if not kernels:
-        raise UserError(f"{path}: the table has no kernel; write it again with list_kernels.py")
+        raise UserError(f"{path}: the table has no kernel. Write it again with list_kernels.py.")
     seen = set()
     for position, kernel in enumerate(kernels):
         if kernel.order != position:
             raise UserError(
-                f"{path}: {kernel.path}: order is {kernel.order} but its row is number {position};"
-                " rows must be in forward order, counted from 0"
+                f"{path}: {kernel.path}: order is {kernel.order} but its row is number {position}."
+                " Sort the rows in forward order and count them from 0."
             )
         if kernel.path in seen:
-            raise UserError(f"{path}: {kernel.path} stands in the table twice; remove one row")
+            raise UserError(f"{path}: {kernel.path} is in the table twice. Remove one row.")
         seen.add(kernel.path)
         if (kernel.block is None) != (kernel.unit is None):
-            raise UserError(f"{path}: {kernel.path}: give both block and unit, or neither of them")
+            raise UserError(
+                f"{path}: {kernel.path}: one of block and unit is empty. Give both or neither."
+            )
         if (kernel.block is None) != (kernel.role in ("stem", "head")):
             raise UserError(
-                f"{path}: {kernel.path}: role {kernel.role} with block {kernel.block};"
-                " stem and head have no block, every other role has one"
+                f"{path}: {kernel.path}: role {kernel.role} with block {kernel.block}."
+                " Stem and head have no block; give every other role one."
             )
         if kernel.block is not None and kernel.block < 1:
-            raise UserError(f"{path}: {kernel.path}: blocks are counted from 1")
+            raise UserError(f"{path}: {kernel.path}: block is {kernel.block}. Count blocks from 1.")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nontrivial.networks.convolutions import Call, forward_calls, forward_order, stored_weight
-from nontrivial.networks.live_taps import LivePart, front_padding, live_part
+from nontrivial.networks.tap_geometry import LiveRange, module_tap_geometry
 
-Parts = tuple[LivePart, LivePart]  # of rows and of columns
+Parts = tuple[LiveRange, LiveRange]  # of rows and of columns
 
 
 class LiveConv2d(nn.Conv2d):
@@ -91,7 +91,7 @@ def without_dead_taps(
             vars(module).pop("live_parts", None)
 
 
-def _live_weight(weight: Tensor, rows: LivePart, columns: LivePart) -> Tensor:
+def _live_weight(weight: Tensor, rows: LiveRange, columns: LiveRange) -> Tensor:
     # Not by narrowing, whose gradient is filled with zeros once per axis and then copied into
     # the order in memory of the weight.
     height, width = weight.shape[2:]
@@ -105,16 +105,8 @@ def _live_parts(call: Call) -> Parts | None:
     module = call.module
     if not _is_plain(module):
         return None
-    rows, columns = (
-        live_part(
-            call.input_size[axis],
-            module.kernel_size[axis],
-            module.stride[axis],
-            front_padding(module, axis),
-            module.dilation[axis],
-        )
-        for axis in (0, 1)
-    )
+    axes = module_tap_geometry(module, call.input_size, call.output_size)
+    rows, columns = (axis.live_range() for axis in axes)
     return None if (rows.count, columns.count) == module.kernel_size else (rows, columns)
 
 

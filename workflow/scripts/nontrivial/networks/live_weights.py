@@ -1,12 +1,12 @@
-"""Weights that can meet data at an input size: those of taps that do not only see padding."""
+"""Weights that can meet data at an input size: those of live taps."""
 
 from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
-from torch.nn.modules.conv import _ConvTransposeNd
 
 from nontrivial.networks.convolutions import Call, stored_weight
-from nontrivial.networks.live_taps import front_padding, live_taps
+from nontrivial.networks.tap_geometry import module_tap_geometry
 
 
 def live_mask(call: Call) -> np.ndarray:
@@ -15,45 +15,31 @@ def live_mask(call: Call) -> np.ndarray:
     Returns:
         Bool, of the kernel's spatial shape.
     """
-    module = call.module
-    mask = np.ones((), dtype=bool)
-    for axis, taps in enumerate(module.kernel_size):
-        if module.padding_mode == "zeros":
-            live = live_taps(
-                call.input_size[axis],
-                call.output_size[axis],
-                taps,
-                module.stride[axis],
-                front_padding(module, axis),
-                module.dilation[axis],
-                isinstance(module, _ConvTransposeNd),
-            )
-        else:  # reflected, replicated or circular padding is data
-            live = np.ones(taps, dtype=bool)
-        mask = np.multiply.outer(mask, live)
-    return mask
+    axes = module_tap_geometry(call.module, call.input_size, call.output_size)
+    return reduce(np.multiply.outer, [axis.live() for axis in axes])
 
 
 def count_weights(calls: Iterable[Call], paths: Iterable[str]) -> tuple[int, int]:
-    """Return (live, total) weights of some kernels.
+    """Return (live, total) numbers of weights of some kernels.
 
-    A tap is live if it meets data in any call of the module, or of one that shares its
-    weight; a shared weight counts once.
+    A tap is live if it meets data in any call of the module, or of a module that shares its
+    weight. A shared weight counts once.
 
     Args:
         calls: the convolution calls of a forward pass at the data set's input size.
-        paths: module paths of the kernels.
+        paths: module paths of the kernels, each with a stored weight.
     """
     calls = list(calls)
     chosen = set(paths)
     weights = {
         id(weight): weight
-        for weight in (stored_weight(call.module) for call in calls if call.path in chosen)
+        for call in calls
+        if call.path in chosen and (weight := stored_weight(call.module)) is not None
     }
     live = total = 0
     for weight in weights.values():
         masks = [live_mask(call) for call in calls if stored_weight(call.module) is weight]
-        pairs = weight.shape[0] * weight.shape[1]  # of input and output channels
-        live += pairs * int(np.logical_or.reduce(masks).sum())
+        channel_pairs = weight.shape[0] * weight.shape[1]
+        live += channel_pairs * int(np.logical_or.reduce(masks).sum())
         total += weight.numel()
     return live, total

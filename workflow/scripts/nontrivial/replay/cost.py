@@ -1,23 +1,23 @@
-"""Multiply-accumulates of convolutions and linear layers: the work that cannot be avoided."""
+"""Multiply-accumulates of convolutions and linear layers, the bulk of the work."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nontrivial.replay.graph import Graph, Kind, Operation
-from nontrivial.replay.rowwise import name_of
-from nontrivial.replay.values import Span, Values, tap_uses
+from nontrivial.replay.samplewise import listed_name
+from nontrivial.replay.value_numbering import Samples, Values, convolution_geometry
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-accumulates per sample, with every tap counted and with live ones only.
+    """Multiply-accumulates per sample, of all taps and of live taps only.
 
-    A tap that meets padding is a product with zero; only the others are live.
+    The product of a tap with padding is zero; all others are live.
 
     Attributes:
-        passes: of one full pass for every target.
+        passes: of one full pass per target, the naive loop.
         clean: of what no zeroed kernel reaches, computed once for all targets.
         recomputed: of what depends on a zeroed kernel.
         live_passes: live ones of ``passes``.
@@ -33,22 +33,22 @@ class Cost:
     live_recomputed: int
 
 
-def count(graph: Graph, values: Values) -> Cost:
+def count_multiply_accumulates(graph: Graph, values: Values) -> Cost:
     """Return the cost of one sample.
 
     Args:
-        graph: the network's operations, with the shapes of their results.
-        values: of the targets; those that are the same for every sample cost nothing.
+        graph: of the network.
+        values: of the targets. Those that are the same for every sample cost nothing.
     """
     products = [_products(graph, operation) for operation in graph.operations]
-    whole = values.clean_ones()
-    reached = {values.values[number].operation for number in whole}
+    clean_values = values.needed_clean()
+    reached = {values.table[number].operation for number in clean_values}
     clean = [0, 0]
     recomputed = [0, 0]
     for number in values.needed():
-        value = values.values[number]
-        if value.span is Span.FULL:
-            sums = clean if number in whole else recomputed
+        value = values.table[number]
+        if value.samples is Samples.ALL:
+            sums = clean if number in clean_values else recomputed
             for which in (0, 1):
                 sums[which] += products[value.operation][which]
     one_pass = [sum(products[index][which] for index in reached) for which in (0, 1)]
@@ -64,28 +64,27 @@ def count(graph: Graph, values: Values) -> Cost:
 
 
 def _products(graph: Graph, operation: Operation) -> tuple[int, int]:
-    """Return (every tap, live taps) of one operation and one row."""
+    """Return the multiply-accumulates of one operation and sample: (all taps, live taps)."""
     if operation.kind is Kind.CONVOLUTION:
         weight = graph.operations[operation.inputs[1]].function()
-        # A row of the weight meets (transposed: a place of the input feeds) so many places.
-        transposed = operation.filter.transposed
-        places = graph.operations[operation.inputs[0]].shape if transposed else operation.shape
-        every = weight.numel() * torch.Size(places[1:]).numel()
+        # Each weight is used at every output position; in a transposed convolution, input position.
+        images = graph.operations[operation.inputs[0]]
+        positions = (images if operation.options.transposed else operation).sample_shape[1:]
         live = weight.shape[0] * weight.shape[1]
-        for uses in tap_uses(graph, operation, tuple(weight.shape[2:])):
-            live *= int(uses.sum())
-        return every, live
-    weight = _linear_weight(graph, operation)
-    if weight is None or operation.shape is None:
+        for axis in convolution_geometry(graph, operation):
+            live *= int(axis.uses().sum())
+        return weight.numel() * torch.Size(positions).numel(), live
+    linear = _linear_weight(graph, operation)
+    if linear is None or operation.shape is None:
         return 0, 0
-    every = torch.Size(operation.shape).numel() * weight.shape[1]
-    return every, every
+    products = torch.Size(operation.shape).numel() * linear.shape[1]
+    return products, products
 
 
-def _linear_weight(graph: Graph, operation: Operation) -> torch.Tensor | None:
+def _linear_weight(graph: Graph, operation: Operation) -> Tensor | None:
     if isinstance(operation.function, nn.Linear):
         return operation.function.weight
-    if operation.kind is Kind.ROWWISE and name_of(operation.function) == "linear":
+    if operation.kind is Kind.SAMPLEWISE and listed_name(operation.function) == "linear":
         read = graph.operations[operation.inputs[1]]
         return read.function() if read.kind is Kind.PARAMETER else None
     return None

@@ -1,65 +1,72 @@
-"""What is left for a network whose operations cannot be listed: one full pass per target."""
+"""The fallback for networks that cannot be traced: one full pass per target."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from nontrivial.networks.convolutions import convolutions, stored_weight
-from nontrivial.replay.graph import memory
-from nontrivial.replay.trace import random_images
-from nontrivial.replay.values import CUT, NO_EFFECT, OK
-from nontrivial.replay.zeroing import zeroed
+from nontrivial.replay.graph import TensorKey, tensor_key
+from nontrivial.replay.probing import random_images
+from nontrivial.replay.value_numbering import CUT, NO_EFFECT, OK
+from nontrivial.replay.zeroing import kernel_weights, zeroed
 
-PROBES = 8  # random images that tell the status of a target
+PROBED_IMAGES = 8  # random images from which the status of a target is read
 
 
 class FullPasses:
-    """Computes the outputs of all targets by a pass over the network for each.
+    """Computes the outputs of all targets by one pass over the network for each.
 
-    Kernels are set to zero and put back, because a hook on a convolution would miss what else
-    the network does with its kernel.
+    Kernels are set to zero and restored, because a hook on a convolution would miss other
+    uses of its kernel.
     """
 
-    def __init__(self, model: nn.Module, targets: Mapping[str, Collection[str]], context):
-        """Look for targets with equal kernels.
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: Mapping[str, Collection[str]],
+        context: Callable[[], AbstractContextManager],
+    ):
+        """Find the targets with equal kernels.
 
         Args:
             model: in evaluation mode.
-            targets: by name, module paths of the kernels that are zero.
-            context: in which passes run.
+            targets: module paths of the kernels that are zero, by target name.
+            context: returns the context in which passes run.
         """
         self._model = model
         self._context = context
-        known = convolutions(model)
-        self._targets: dict[frozenset, tuple[list[str], list[str]]] = {}  # paths, names
+        self._paths: dict[frozenset[TensorKey], list[str]] = {}
+        self._names: dict[frozenset[TensorKey], list[str]] = {}
         for name, paths in targets.items():
-            weights = frozenset(memory(stored_weight(known[path])) for path in paths)
-            self._targets.setdefault(weights, (list(paths), []))[1].append(name)
+            kernels = frozenset(map(tensor_key, kernel_weights(model, paths).values()))
+            self._paths.setdefault(kernels, list(paths))
+            self._names.setdefault(kernels, []).append(name)
 
     def run(self, images: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        """Yield (targets, their output) for a batch, each target once."""
-        for paths, names in self._targets.values():
+        """Yield (names of targets, their output) for a batch, each target once."""
+        for kernels, paths in self._paths.items():
             with torch.inference_mode(), self._context():
                 output = self._output(paths, images)
-            yield tuple(names), output.float()
+            yield tuple(self._names[kernels]), output.float()
 
     def statuses(self, sample_shape: tuple[int, ...]) -> dict[str, str]:
-        """Return the status of each target, as random images show it."""
-        images = random_images(self._model, PROBES, sample_shape)
-        statuses = {}
+        """Return the status of each target, as outputs for random images show it."""
+        images = random_images(self._model, PROBED_IMAGES, sample_shape)
+        statuses: dict[str, str] = {}
         with torch.inference_mode():
-            # One by one: equal rows of a larger batch may differ in their last bits.
+            # One by one: equal samples of a larger batch may differ in their last bits.
             clean = [self._model(image[None]) for image in images]
-            for paths, names in self._targets.values():
-                left = [self._output(paths, image[None]) for image in images]
+            for kernels, paths in self._paths.items():
+                outputs = [self._output(paths, image[None]) for image in images]
                 if not paths:
                     status = OK
-                elif all(map(torch.equal, clean, left)):
+                elif all(map(torch.equal, clean, outputs)):
                     status = NO_EFFECT
                 else:
-                    status = CUT if all(torch.equal(row, left[0]) for row in left) else OK
-                statuses.update(dict.fromkeys(names, status))
+                    constant = all(torch.equal(output, outputs[0]) for output in outputs)
+                    status = CUT if constant else OK
+                statuses.update(dict.fromkeys(self._names[kernels], status))
         return statuses
 
     def _output(self, paths: list[str], images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network as a list of operations, whatever it was traced with."""
+"""A network as a graph of operations, whichever tracer it came from."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,22 +9,27 @@ import torch
 from torch import Tensor
 
 
-class Kind(Enum):
-    """What replay knows of an operation.
+class UntraceableError(Exception):
+    """The network cannot be expressed as a graph; the message says why."""
 
-    IMAGES: the input. PARAMETER: a parameter or buffer, the same for every sample.
-    CONVOLUTION, NORMALIZATION, RELU, ADD: as in :mod:`nontrivial.replay.lowering`, by rows.
-    ROWWISE: row n of its result depends on row n of its inputs alone. WHOLE: anything else.
+
+class Kind(Enum):
+    """What replay knows about an operation.
+
+    INPUT: the images. PARAMETER: a parameter or buffer, the same for every sample.
+    CONVOLUTION, NORMALIZATION (batch normalization with running statistics), RELU and ADD (two
+    tensors of one shape) treat every sample independently. SAMPLEWISE: any other operation
+    that does. BATCHWISE: all others; each sample of the result may depend on the whole batch.
     """
 
-    IMAGES = "images"
+    INPUT = "input"
     PARAMETER = "parameter"
     CONVOLUTION = "convolution"
     NORMALIZATION = "normalization"
     RELU = "relu"
     ADD = "add"
-    ROWWISE = "rowwise"
-    WHOLE = "whole"
+    SAMPLEWISE = "samplewise"
+    BATCHWISE = "batchwise"
 
 
 ELEMENTWISE = frozenset({Kind.RELU, Kind.ADD})
@@ -38,22 +43,25 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Count:
-    """An integer argument that follows the batch: ``per_row`` * rows + ``offset``."""
+class SymbolicSize:
+    """An integer argument that depends on the batch size: ``per_sample`` * size + ``offset``."""
 
-    per_row: int
+    per_sample: int
     offset: int
 
-    def __call__(self, rows: int) -> int:
-        """Return the number for so many rows."""
-        return self.per_row * rows + self.offset
+    def __call__(self, batch_size: int) -> int:
+        """Return the integer for a batch size."""
+        return self.per_sample * batch_size + self.offset
+
+
+BATCH_SIZE = SymbolicSize(1, 0)
 
 
 @dataclass(frozen=True)
-class Filter:
-    """The numbers of a convolution beside its weight, one per axis.
+class ConvolutionOptions:
+    """Options of a convolution, one value per spatial axis.
 
-    ``output_padding`` is None but for a transposed convolution.
+    ``output_padding`` is None except for a transposed convolution.
     """
 
     stride: tuple[int, ...]
@@ -69,7 +77,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Normalization:
+class BatchNormalization:
     """Batch normalization in evaluation mode: (x - mean) / sqrt(var + eps) * gamma + beta."""
 
     mean: Tensor
@@ -79,7 +87,7 @@ class Normalization:
     eps: float
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Return it as x * scale + shift, each (C,) float64."""
+        """Return (scale, shift) of x * scale + shift, each (C,) float64."""
         scale = (self.var.double() + self.eps).rsqrt()
         if self.gamma is not None:
             scale = scale * self.gamma.double()
@@ -92,67 +100,80 @@ class Operation:
     """One operation.
 
     Attributes:
-        name: where it stands in the traced network, for messages.
-        kind: what is known of it.
-        function: called with args and kwargs, in which :class:`Ref` and :class:`Count` stand
-            for values. It changes none of its arguments.
-        args: positional arguments.
-        kwargs: arguments by name.
-        shape: of one row of the result; None where the result is no tensor with a row per
-            sample.
-        element_size: bytes of an element of the result.
-        filter: of a convolution. Its args are (images, weight, bias or None).
-        normalization: of a normalization.
+        name: of its node in the traced network, for messages.
+        kind: what is known about it.
+        function: called with args and kwargs, in which :class:`Ref` and :class:`SymbolicSize`
+            are placeholders for values. It changes none of its arguments.
+        args: positional arguments. Those of a convolution are (images, weight, bias or None).
+        kwargs: keyword arguments.
+        shape: of one sample of the result; None where the result is not a tensor with the
+            samples along dimension 0.
+        element_size: bytes per element of the result.
+        convolution: options of a convolution.
+        normalization: statistics and parameters of a normalization.
     """
 
     name: str
     kind: Kind
     function: Callable[..., Any]
     args: tuple = ()
-    kwargs: dict = field(default_factory=dict)
+    kwargs: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     element_size: int = 4
-    filter: Filter | None = None
-    normalization: Normalization | None = None
+    convolution: ConvolutionOptions | None = None
+    normalization: BatchNormalization | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The operations whose results it reads, in the order of its arguments."""
-        return tuple(ref.index for ref in _refs((self.args, self.kwargs)))
+        """Indices of the operations whose results it reads, in the order of its arguments."""
+        found = leaves((self.args, self.kwargs))
+        return tuple(leaf.index for leaf in found if isinstance(leaf, Ref))
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one row of the result."""
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the result, of an operation that has one."""
+        assert self.shape is not None, f"{self.name} has no samples"
+        return self.shape
+
+    @property
+    def options(self) -> ConvolutionOptions:
+        """Options of an operation that is a convolution."""
+        assert self.convolution is not None, f"{self.name} is not a convolution"
+        return self.convolution
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample of the result."""
         return torch.Size(self.shape or ()).numel() * self.element_size
 
-    def call(self, values: dict[int, Any], rows: int) -> Any:
+    def call(self, values: dict[int, Any], batch_size: int) -> Any:
         """Return the result.
 
         Args:
-            values: of the operations that it reads, by index.
-            rows: number of rows in them.
+            values: results of the operations that it reads, by index.
+            batch_size: number of samples in them.
         """
         return self.function(
-            *fill(self.args, values, rows),
-            **{name: fill(value, values, rows) for name, value in self.kwargs.items()},
+            *fill(self.args, values, batch_size),
+            **{name: fill(value, values, batch_size) for name, value in self.kwargs.items()},
         )
 
 
-Memory = tuple[int, torch.Size, tuple[int, ...], torch.dtype]
+TensorKey = tuple[int, torch.Size, tuple[int, ...], torch.dtype]
 
 
-def memory(tensor: Tensor) -> Memory:
-    """Return where a tensor lies and how: two that agree hold the same values for ever."""
+def tensor_key(tensor: Tensor) -> TensorKey:
+    """Return the address and layout of a tensor; tensors of one key always hold equal values."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def overlap(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors may lie in the same memory, if only in part."""
-    (a, a_end), (b, b_end) = _extent(first), _extent(second)
-    return a < b_end and b < a_end
+def may_share_memory(first: Tensor, second: Tensor) -> bool:
+    """Return whether the address ranges of two tensors overlap."""
+    (start, end), (other_start, other_end) = _address_range(first), _address_range(second)
+    return start < other_end and other_start < end
 
 
-def _extent(tensor: Tensor) -> tuple[int, int]:
+def _address_range(tensor: Tensor) -> tuple[int, int]:
     reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
     start = tensor.data_ptr()
     return start, start + (reach + 1) * tensor.element_size() * (tensor.numel() > 0)
@@ -165,46 +186,52 @@ class Graph:
     Attributes:
         operations: each reads earlier ones only.
         output: index of the operation whose result is the network's.
-        parameters: the index of each parameter's operation, by :func:`memory`, so that tied
+        parameters: index of each parameter's operation, by :func:`tensor_key`, so that tied
             parameters are one.
         traced_with: ``torch.fx`` or ``torch.export``.
     """
 
     operations: list[Operation]
     output: int
-    parameters: dict[Memory, int]
+    parameters: dict[TensorKey, int]
     traced_with: str
 
-    def users(self) -> list[list[int]]:
-        """Return for each operation those that read its result."""
-        users: list[list[int]] = [[] for _ in self.operations]
+    def readers(self) -> list[list[int]]:
+        """Return for each operation the indices of those that read its result."""
+        readers: list[list[int]] = [[] for _ in self.operations]
         for index, operation in enumerate(self.operations):
             for read in set(operation.inputs):
-                users[read].append(index)
-        return users
+                readers[read].append(index)
+        return readers
 
 
-def fill(argument: Any, values: dict[int, Any], rows: int) -> Any:
-    """Return an argument with what stands for values replaced by them."""
+def fill(argument: Any, values: dict[int, Any], batch_size: int) -> Any:
+    """Return an argument with values in place of its placeholders, also inside containers."""
     if isinstance(argument, Ref):
         return values[argument.index]
-    if isinstance(argument, Count):
-        return argument(rows)
+    if isinstance(argument, SymbolicSize):
+        return argument(batch_size)
+    return map_parts(argument, lambda part: fill(part, values, batch_size))
+
+
+def map_parts(argument: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a tuple, list, dictionary or slice with a function applied to each of its parts.
+
+    Anything else is returned unchanged.
+    """
     if isinstance(argument, tuple):
-        return tuple(fill(part, values, rows) for part in argument)
+        return tuple(function(part) for part in argument)
     if isinstance(argument, list):
-        return [fill(part, values, rows) for part in argument]
+        return [function(part) for part in argument]
     if isinstance(argument, dict):
-        return {key: fill(part, values, rows) for key, part in argument.items()}
+        return {key: function(part) for key, part in argument.items()}
     if isinstance(argument, slice):
-        return slice(
-            *(fill(p, values, rows) for p in (argument.start, argument.stop, argument.step))
-        )
+        return slice(*(function(p) for p in (argument.start, argument.stop, argument.step)))
     return argument
 
 
 def leaves(argument: Any) -> Iterator[Any]:
-    """Yield what stands in an argument, nested containers opened."""
+    """Yield what an argument holds, containers inside containers opened."""
     if isinstance(argument, (tuple, list)):
         for part in argument:
             yield from leaves(part)
@@ -217,5 +244,6 @@ def leaves(argument: Any) -> Iterator[Any]:
         yield argument
 
 
-def _refs(argument: Any) -> Iterator[Ref]:
-    return (leaf for leaf in leaves(argument) if isinstance(leaf, Ref))
+def depends_on_batch_size(argument: Any) -> bool:
+    """Return whether an argument holds a :class:`SymbolicSize`."""
+    return any(isinstance(leaf, SymbolicSize) for leaf in leaves(argument))

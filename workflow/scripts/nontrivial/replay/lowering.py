@@ -1,507 +1,314 @@
-"""From traced nodes to operations, with the values of small batches at hand.
-
-Every node is run on random images in batches of several sizes. That tells which values are
-numbers that follow the batch size, which tensors have a row per sample, and which nodes
-change their arguments; those become operations that do not.
-"""
+"""From traced nodes to the operations of a graph."""
 
 import copy
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 
 from nontrivial.networks.convolutions import convolutions, stored_weight
-from nontrivial.replay.calls import (
-    called_name,
-    convolve,
-    method,
-    normalize,
-    on_empty,
-    out_of_place,
-    pad,
-    rows_like,
-)
+from nontrivial.replay import convolution_pattern, normalization_pattern
+from nontrivial.replay.convolution_pattern import ConvolutionCall, Padding
 from nontrivial.replay.graph import (
-    Count,
-    Filter,
+    BATCH_SIZE,
     Graph,
     Kind,
-    Normalization,
     Operation,
     Ref,
+    SymbolicSize,
+    UntraceableError,
+    depends_on_batch_size,
     leaves,
-    memory,
+    map_parts,
+    tensor_key,
 )
-from nontrivial.replay.rowwise import call_is_rowwise, module_is_rowwise, name_of
-
-BATCHES = (2, 3, 5)  # three, so that a number that follows the batch is known to be linear
-_LOOKED_AT = 1  # of them: the batch whose values are looked at
-
-_SHAPE_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim"})
-_SHAPE_METHODS = frozenset({"size", "dim", "ndimension", "numel"})
-_SHAPE_FUNCTIONS = frozenset({len, torch.ops.aten.sym_size.int, torch.ops.aten.sym_size.default})
-# Of numbers that follow the batch: what keeps them on a straight line, seen at any size.
-_LINEAR = frozenset(
-    {getattr, operator.getitem, operator.add, operator.sub, operator.mul, operator.neg}
+from nontrivial.replay.out_of_place import (
+    as_function,
+    filled_like,
+    new_tensor_method,
+    out_of_place,
 )
+from nontrivial.replay.probing import Probes
+from nontrivial.replay.samplewise import is_samplewise_call, is_samplewise_module, listed_name
+from nontrivial.replay.symbolic_sizes import reads_shape_only, stays_affine, symbolic_size
+
 _LIKE = frozenset({torch.zeros_like, torch.ones_like, torch.empty_like})
 _NEW = frozenset({"new_zeros", "new_ones", "new_full", "new_empty"})
-
-
-class UntraceableError(Exception):
-    """The network's operations cannot be listed; the message says why."""
-
-
-@dataclass
-class _Probe:
-    """The values of every node for one batch; versions tell which node changed which tensor."""
-
-    rows: int
-    values: dict[fx.Node, Any] = field(default_factory=dict)
 
 
 class Lowering:
     """Turns the nodes of one network into operations."""
 
-    def __init__(self, model: nn.Module, nodes: list[fx.Node], batches: list[Tensor], name: str):
+    def __init__(self, model: nn.Module, nodes: list[fx.Node], batches: list[Tensor], tracer: str):
         """Take what was traced.
 
         Args:
             model: the network, in evaluation mode.
             nodes: in the order in which they run.
-            batches: images, of each size in :data:`BATCHES`.
-            name: of the way of tracing.
+            batches: images, a batch of each size in
+                :data:`nontrivial.replay.probing.BATCH_SIZES`.
+            tracer: ``torch.fx`` or ``torch.export``.
         """
         self._model = model
         self._nodes = nodes
-        self._place = {node: place for place, node in enumerate(nodes)}
-        self._probes = [_Probe(rows) for rows in BATCHES]
-        self._images = batches
-        self._graph = Graph([], -1, {}, name)
-        self._meant: dict[fx.Node, Any] = {}  # Ref of an operation, or a number
+        self._position = {node: position for position, node in enumerate(nodes)}
+        self._probes = Probes(model)
+        self._batches = batches
+        self._graph = Graph([], -1, {}, tracer)
+        # What each node became: a Ref, a SymbolicSize, a constant, or a container of these.
+        self._lowered: dict[fx.Node, Any] = {}
         weights = (stored_weight(module) for module in convolutions(model).values())
-        self._weights = {memory(weight) for weight in weights if weight is not None}
+        self._kernels = {tensor_key(weight) for weight in weights if weight is not None}
 
     def run(self) -> Graph:
-        """Return the operations.
+        """Return the graph.
 
         Raises:
-            UntraceableError: the nodes do something that operations cannot say.
+            UntraceableError: a graph cannot express what the nodes do.
         """
         for node in self._nodes:
             if node.op == "output":
-                result = node.args[0]
-                if isinstance(result, (tuple, list)) and len(result) == 1:
-                    result = result[0]  # torch.export always puts out a tuple
-                meant = self._meant.get(result) if isinstance(result, fx.Node) else None
-                if not isinstance(meant, Ref):
-                    raise UntraceableError("the output is not one tensor")
-                if self._graph.operations[meant.index].shape is None:
-                    raise UntraceableError("the output has not one row per sample")
-                self._graph.output = meant.index
+                self._graph.output = self._output(node)
                 return self._graph
-            self._lower(node)
+            if node.op == "placeholder":
+                self._placeholder(node)
+            elif node.op == "get_attr":
+                self._attribute(node)
+            else:
+                self._call(node)
         raise UntraceableError("there is no output")
 
-    def _lower(self, node: fx.Node) -> None:
-        if node.op == "placeholder":
-            self._placeholder(node)
-        elif node.op == "get_attr":
-            tensor = node.meta.get("constant")
-            try:
-                tensor = operator.attrgetter(node.target)(self._model)
-            except AttributeError:
-                if tensor is None:
-                    raise
-            self._set_all(node, tensor)
-            self._meant[node] = self._parameter(tensor) if isinstance(tensor, Tensor) else tensor
-        else:
-            self._call(node)
+    def _output(self, node: fx.Node) -> int:
+        result = node.args[0]
+        if isinstance(result, (tuple, list)) and len(result) == 1:
+            result = result[0]  # torch.export always returns a tuple
+        ref = self._lowered.get(result) if isinstance(result, fx.Node) else None
+        if not isinstance(ref, Ref):
+            raise UntraceableError("the output is not one tensor")
+        if self._graph.operations[ref.index].shape is None:
+            raise UntraceableError("the output does not have one sample per image")
+        return ref.index
 
     def _placeholder(self, node: fx.Node) -> None:
-        if any(operation.kind is Kind.IMAGES for operation in self._graph.operations):
-            if not node.args:
-                raise UntraceableError(f"the forward pass takes a second argument, {node.target}")
-            self._set_all(node, node.args[0])
-            self._meant[node] = node.args[0]
-            return
-        for probe, images in zip(self._probes, self._images, strict=True):
-            probe.values[node] = images
-        self._meant[node] = self._add(node, Operation(node.name, Kind.IMAGES, _not_called))
+        if not any(operation.kind is Kind.INPUT for operation in self._graph.operations):
+            self._probes.set(node, self._batches)
+            self._lowered[node] = self._add(node, Operation(node.name, Kind.INPUT, _not_called))
+        elif node.args:  # the default of another argument
+            self._probes.set_constant(node, node.args[0])
+            self._lowered[node] = node.args[0]
+        else:
+            raise UntraceableError(f"the forward pass takes a second argument, {node.target}")
 
-    def _set_all(self, node: fx.Node, value: Any) -> None:
-        for probe in self._probes:
-            probe.values[node] = value
+    def _attribute(self, node: fx.Node) -> None:
+        value = node.meta.get("constant")
+        try:
+            value = operator.attrgetter(str(node.target))(self._model)
+        except AttributeError:
+            if value is None:
+                raise
+        self._probes.set_constant(node, value)
+        self._lowered[node] = self._parameter(value) if isinstance(value, Tensor) else value
 
     def _parameter(self, tensor: Tensor) -> Ref:
-        found = self._graph.parameters.get(memory(tensor))
-        if found is None:
-            operation = Operation("parameter", Kind.PARAMETER, lambda: tensor)
-            self._graph.operations.append(operation)
-            found = self._graph.parameters[memory(tensor)] = len(self._graph.operations) - 1
-        return Ref(found)
+        key = tensor_key(tensor)
+        if key not in self._graph.parameters:
+            self._graph.parameters[key] = len(self._graph.operations)
+            self._append(Operation("parameter", Kind.PARAMETER, lambda: tensor))
+        return Ref(self._graph.parameters[key])
 
-    def _add(self, node: fx.Node, operation: Operation) -> Ref:
-        values = [probe.values[node] for probe in self._probes]
-        tensors = [leaf for leaf in leaves(values) if isinstance(leaf, Tensor)]
-        if isinstance(values[_LOOKED_AT], Tensor) and _has_rows(values):
-            operation.shape = tuple(values[_LOOKED_AT].shape[1:])
-        if tensors:
-            operation.element_size = max(tensor.element_size() for tensor in tensors)
+    def _append(self, operation: Operation) -> Ref:
         self._graph.operations.append(operation)
         return Ref(len(self._graph.operations) - 1)
 
+    def _add(self, node: fx.Node, operation: Operation) -> Ref:
+        """Append the operation of a node, with the shape and type of its result."""
+        value = self._probes.inspect(node)
+        if isinstance(value, Tensor) and self._probes.has_samples(node):
+            operation.shape = tuple(value.shape[1:])
+        sizes = [tensor.element_size() for tensor in self._probes.tensors(node)]
+        operation.element_size = max(sizes, default=operation.element_size)
+        return self._append(operation)
+
     def _call(self, node: fx.Node) -> None:
-        changed = self._run(node)
-        values = [probe.values[node] for probe in self._probes]
-        if not any(isinstance(leaf, Tensor) for leaf in leaves(values)) and not changed:
-            if not self._reads_shapes(node):
-                raise UntraceableError(f"{node.name} turns values into plain numbers")
-            if node.target not in _LINEAR and self._reads_counts(node):
-                raise UntraceableError(f"{node.name} may do otherwise with other batch sizes")
-            self._meant[node] = _number(node.name, values)
+        changed = self._probes.run(node)
+        if not changed and not self._probes.tensors(node):
+            self._lowered[node] = self._constant(node)
             return
-        source = next((n for n in node.all_input_nodes if self._same_object(node, n)), None)
+        sources = (n for n in node.all_input_nodes if self._probes.same_tensor(node, n))
+        source = next(sources, None)
         if source is not None and not changed:
-            self._meant[node] = self._meant[source]
+            self._lowered[node] = self._lowered[source]
             return
-        self._meant[node] = self._add(node, self._operation(node, bool(changed)))
+        self._lowered[node] = self._add(node, self._operation(node, in_place=bool(changed)))
         for tensor in changed:
-            self._rename(node, tensor)
+            self._redirect(node, tensor)
 
-    def _run(self, node: fx.Node) -> list[Tensor]:
-        """Run a node on every probe and return the tensors of the checked one that it changed."""
-        changed = []
-        for number, probe in enumerate(self._probes):
-            given = [probe.values[n] for n in node.all_input_nodes]
-            before = [(leaf, leaf._version) for leaf in leaves(given) if isinstance(leaf, Tensor)]
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), probe.values.__getitem__)
-            probe.values[node] = self._function(node)(*args, **kwargs)
-            if number == _LOOKED_AT:
-                changed = [leaf for leaf, version in before if leaf._version != version]
-        return changed
+    def _constant(self, node: fx.Node) -> Any:
+        read = [self._lowered[n] for n in node.all_input_nodes]
+        if not reads_shape_only(node) and any(isinstance(lowered, Ref) for lowered in read):
+            raise UntraceableError(f"{node.name} turns tensors into Python numbers")
+        if depends_on_batch_size(read) and not stays_affine(node):
+            raise UntraceableError(f"{node.name} may behave differently at other batch sizes")
+        return symbolic_size(node.name, self._probes.values(node))
 
-    def _function(self, node: fx.Node) -> Callable:
-        if node.op == "call_module":
-            return self._model.get_submodule(node.target)
-        if node.op == "call_method":
-            return method(node.target)
-        return node.target
-
-    def _reads_shapes(self, node: fx.Node) -> bool:
-        if node.op == "call_method" and node.target in _SHAPE_METHODS:
-            return True
-        if node.op == "call_function":
-            if node.target in _SHAPE_FUNCTIONS:
-                return True
-            if node.target is getattr:
-                return node.args[1] in _SHAPE_ATTRIBUTES
-        return not any(isinstance(self._meant[n], Ref) for n in node.all_input_nodes)
-
-    def _reads_counts(self, node: fx.Node) -> bool:
-        read = [self._meant[n] for n in node.all_input_nodes]
-        return any(isinstance(leaf, Count) for leaf in leaves(read))
-
-    def _same_object(self, node: fx.Node, source: fx.Node) -> bool:
-        return all(
-            isinstance(probe.values[node], Tensor) and probe.values[node] is probe.values[source]
-            for probe in self._probes
-        )
-
-    def _rename(self, node: fx.Node, changed: Tensor) -> None:
-        """Let later readers of a tensor that was changed in place read the new value."""
-        values = self._probes[_LOOKED_AT].values
+    def _redirect(self, node: fx.Node, changed: Tensor) -> None:
+        """Let later readers of a tensor that a node changed in place read the node's result."""
         if any(changed is tensor for tensor in (*self._model.parameters(), *self._model.buffers())):
             raise UntraceableError(f"{node.name} changes a parameter")
-        storage = changed.untyped_storage().data_ptr()
-        for earlier, value in values.items():
-            if earlier is node or not any(
-                isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() == storage
-                for leaf in leaves(value)
-            ):
+        for earlier in self._probes.sharing_storage(changed):
+            if earlier is node:
                 continue
-            if isinstance(value, Tensor) and memory(value) == memory(changed):
-                self._meant[earlier] = self._meant[node]
-            elif any(self._place[user] > self._place[node] for user in earlier.users):
+            value = self._probes.inspect(earlier)
+            if isinstance(value, Tensor) and tensor_key(value) == tensor_key(changed):
+                self._lowered[earlier] = self._lowered[node]
+            elif any(self._position[user] > self._position[node] for user in earlier.users):
                 raise UntraceableError(f"{node.name} changes part of a tensor that is read later")
 
     def _operation(self, node: fx.Node, in_place: bool) -> Operation:
         args = self._arguments(node.args)
-        kwargs = {name: self._arguments(value) for name, value in node.kwargs.items()}
-        if node.op == "call_module":
-            return self._module(node, self._model.get_submodule(node.target), args, kwargs)
+        kwargs = self._arguments(dict(node.kwargs))
         target = node.target
+        if node.op == "call_module":
+            return self._module(node, self._model.get_submodule(str(target)), args, kwargs)
         if node.op == "call_method" and target in _NEW:
-            tensor = self._probes[_LOOKED_AT].values[node.args[0]]
-            return Operation(node.name, Kind.WHOLE, on_empty(target, tensor), args[1:], kwargs)
-        if target in _LIKE and len(args) == 1:
-            like = self._probes[_LOOKED_AT].values[node.args[0]]
-            if _has_rows([probe.values[node.args[0]] for probe in self._probes]):
-                made = rows_like(target, like)
-                return Operation(node.name, Kind.ROWWISE, made, (Count(1, 0),), kwargs)
+            function = new_tensor_method(str(target), self._probes.inspect(node.args[0]))
+            return Operation(node.name, Kind.BATCHWISE, function, args[1:], kwargs)
+        if target in _LIKE and len(args) == 1 and self._is_batch(node.args[0]):
+            function = filled_like(as_function(target), self._probes.inspect(node.args[0]))
+            return Operation(node.name, Kind.SAMPLEWISE, function, (BATCH_SIZE,), kwargs)
         if in_place:
             target, kwargs = out_of_place(target, kwargs)
-        return self._listed(node, target, args, kwargs)
+        return self._function(node, target, args, kwargs)
 
     def _arguments(self, argument: Any) -> Any:
-        """Return an argument with operations and numbers in the places of nodes."""
+        """Return an argument with nodes replaced by what they became."""
         if isinstance(argument, fx.Node):
-            return self._meant[argument]
-        if isinstance(argument, tuple):
-            return tuple(self._arguments(part) for part in argument)
-        if isinstance(argument, list):
-            return [self._arguments(part) for part in argument]
-        if isinstance(argument, dict):
-            return {key: self._arguments(part) for key, part in argument.items()}
-        if isinstance(argument, slice):
-            parts = (argument.start, argument.stop, argument.step)
-            return slice(*(self._arguments(part) for part in parts))
-        return argument
+            return self._lowered[argument]
+        return map_parts(argument, self._arguments)
 
     def _module(self, node: fx.Node, module: nn.Module, args: tuple, kwargs: dict) -> Operation:
         if module._forward_hooks or module._forward_pre_hooks:
             raise UntraceableError(f"{node.target} has hooks")
         if isinstance(module, _ConvNd) and stored_weight(module) is not None:
-            return self._convolution_module(node, module, args, kwargs)
-        if any(memory(parameter) in self._weights for parameter in module.parameters()):
+            if len(args) != 1 or kwargs:
+                raise UntraceableError(f"{node.target} is called with more than one tensor")
+            return self._convolution(node, convolution_pattern.match_module(module, args[0]))
+        if any(tensor_key(parameter) in self._kernels for parameter in module.parameters()):
             raise UntraceableError(f"{node.target} uses a kernel in a way of its own")
         if isinstance(module, nn.ReLU):
             return Operation(node.name, Kind.RELU, torch.relu, args)
         if getattr(module, "inplace", False):
             module = copy.copy(module)
-            module.inplace = False
-        rowwise = not module.training and self._rows(node) and module_is_rowwise(module)
-        if isinstance(module, _BatchNorm) and rowwise:
-            normalization = Normalization(
-                module.running_mean, module.running_var, module.weight, module.bias, module.eps
-            )
+            vars(module)["inplace"] = False
+        samplewise = (
+            not module.training and self._has_samples(node) and is_samplewise_module(module)
+        )
+        normalization = normalization_pattern.match_module(module) if samplewise else None
+        if normalization is not None:
             return Operation(
                 node.name, Kind.NORMALIZATION, module, args, normalization=normalization
             )
-        kind = Kind.ROWWISE if rowwise and not _follow_batch((args, kwargs)) else Kind.WHOLE
+        samplewise = samplewise and not depends_on_batch_size((args, kwargs))
+        kind = Kind.SAMPLEWISE if samplewise else Kind.BATCHWISE
         return Operation(node.name, kind, module, args, kwargs)
 
-    def _convolution_module(
-        self, node: fx.Node, module: _ConvNd, args: tuple, kwargs: dict
-    ) -> Operation:
-        if len(args) != 1 or kwargs:
-            raise UntraceableError(f"{node.target} is called with more than one tensor")
-        images, padding = args[0], module.padding
-        if module.padding_mode != "zeros":
-            amounts = tuple(module._reversed_padding_repeated_twice)
-            images = self._padded(node, images, amounts, module.padding_mode)
-            padding = "valid"
-        sides = tuple(module.kernel_size)
-        images, padding = self._padding(node, images, padding, sides, tuple(module.dilation))
-        transposed = isinstance(module, _ConvTransposeNd)
-        numbers = Filter(
-            stride=tuple(module.stride),
-            padding=padding,
-            dilation=tuple(module.dilation),
-            groups=module.groups,
-            output_padding=tuple(module.output_padding) if transposed else None,
-        )
-        bias = None if module.bias is None else self._parameter(module.bias)
-        return self._convolution(node, images, self._parameter(module.weight), bias, numbers)
+    def _convolution(self, node: fx.Node, call: ConvolutionCall) -> Operation:
+        images = call.images
+        if call.padding is not None:
+            images = self._padded(node, images, call.padding)
+        bias = None if call.bias is None else self._parameter(call.bias)
+        args = (images, self._parameter(call.weight), bias)
+        read = self._graph.operations[images.index]
+        samplewise = self._has_samples(node) and read.shape is not None
+        kind = Kind.CONVOLUTION if samplewise else Kind.BATCHWISE
+        return Operation(node.name, kind, call.function, args, convolution=call.options)
 
-    def _padding(
-        self,
-        node: fx.Node,
-        images: Any,
-        padding: Any,
-        sides: tuple[int, ...],
-        dilation: tuple[int, ...],
-    ) -> tuple[Any, tuple[int, ...]]:
-        """Return (images, padding in numbers) of a convolution, padded before where need be."""
-        if padding == "valid":
-            return images, (0,) * len(sides)
-        if padding != "same":
-            return images, tuple(padding)
-        total = [step * (side - 1) for step, side in zip(dilation, sides, strict=True)]
-        if any(amount % 2 for amount in total):
-            # One more behind than in front, as torch does it.
-            more = [part for amount in reversed(total) for part in (0, amount % 2)]
-            images = self._padded(node, images, tuple(more), "constant")
-        return images, tuple(amount // 2 for amount in total)
+    def _padded(self, node: fx.Node, images: Ref, padding: Padding) -> Ref:
+        given = self._graph.operations[images.index]
+        if given.shape is None:
+            return self._append(Operation(node.name, Kind.BATCHWISE, padding, (images,)))
+        operation = Operation(node.name, Kind.SAMPLEWISE, padding, (images,))
+        operation.shape = padding.padded_shape(given.shape)
+        operation.element_size = given.element_size
+        return self._append(operation)
 
-    def _padded(self, node: fx.Node, images: Any, amounts: tuple[int, ...], mode: str) -> Ref:
-        padding = pad(amounts, mode)
-        operation = Operation(node.name, Kind.ROWWISE, padding, (images,))
-        if not self._rows(node.args[0]):
-            operation.kind = Kind.WHOLE
-        else:
-            given = self._probes[_LOOKED_AT].values[node.args[0]]
-            operation.shape = tuple(padding(given).shape[1:])
-            operation.element_size = given.element_size()
-        self._graph.operations.append(operation)
-        return Ref(len(self._graph.operations) - 1)
-
-    def _convolution(
-        self, node: fx.Node, images: Any, weight: Ref, bias: Ref | None, numbers: Filter
-    ) -> Operation:
-        kind = Kind.CONVOLUTION if self._rows(node) and self._rows(node.args[0]) else Kind.WHOLE
-        args = (images, weight, bias)
-        return Operation(node.name, kind, convolve(numbers), args, filter=numbers)
-
-    def _listed(
+    def _function(
         self, node: fx.Node, target: Callable | str, args: tuple, kwargs: dict
     ) -> Operation:
-        name = name_of(target)
-        values = self._probes[_LOOKED_AT].values
-        given, named = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        function = method(target) if isinstance(target, str) else target
-        if name in ("view", "reshape") and all(
-            isinstance(leaf, (int, Count)) for leaf in leaves(args[1:])
-        ):
-            # Not view: what replay computes may lie in memory in another order.
-            sizes = tuple(leaves(args[1:]))
-            rows = sizes[0] == Count(1, 0) and not _follow_batch(sizes[1:]) and self._rows(node)
-            kind = Kind.ROWWISE if rows and self._rows(node.args[0]) else Kind.WHOLE
+        """Return the operation of a function, a method or an ATen operator."""
+        name = listed_name(target)
+        sizes = tuple(leaves(args[1:]))
+        if name in ("view", "reshape") and all(isinstance(s, (int, SymbolicSize)) for s in sizes):
+            if not sizes:
+                raise UntraceableError(f"{node.name} takes its shape by keyword")
+            keeps = sizes[0] == BATCH_SIZE and not depends_on_batch_size(sizes[1:])
+            keeps = keeps and self._has_samples(node) and self._is_batch(node.args[0])
+            kind = Kind.SAMPLEWISE if keeps else Kind.BATCHWISE
+            # Not view: replay may compute its input in another memory format.
             return Operation(node.name, kind, torch.reshape, (args[0], sizes))
-        if name == "conv2d" or (name or "").startswith("conv"):
-            convolution = self._functional_convolution(node, args, kwargs)
-            if convolution is not None:
-                return convolution
-        if called_name(target) in ("batch_norm", "_native_batch_norm_legit_no_training"):
-            normalization = self._functional_normalization(node, target, given, named, args)
-            if normalization is not None:
-                return normalization
-        rowwise = (
-            name is not None
-            and self._rows(node)
-            and all(self._rows(n) or self._batchless(n) for n in node.all_input_nodes)
-            and not _follow_batch((args, kwargs))
-            and call_is_rowwise(name, tuple(given), dict(named))
+        call = convolution_pattern.match_call(name or "", args, kwargs, self._tensor)
+        if call is not None:
+            return self._convolution(node, call)
+        normalization = (
+            None if kwargs else normalization_pattern.match_call(target, args, self._tensor)
         )
-        if rowwise and name == "relu":
+        if normalization is not None and self._is_batch(node.args[0]):
+            function = normalization_pattern.function_of(normalization)
+            return Operation(
+                node.name, Kind.NORMALIZATION, function, args[:1], normalization=normalization
+            )
+        given, named = self._probes.inspect((node.args, node.kwargs))
+        if not self._is_samplewise(node, name, given, named, (args, kwargs)):
+            return Operation(node.name, Kind.BATCHWISE, as_function(target), args, kwargs)
+        if name == "relu":
             return Operation(node.name, Kind.RELU, torch.relu, args[:1])
-        if rowwise and name == "add" and len(args) == 2 and not kwargs and _alike(given):
+        if name == "add" and len(args) == 2 and not kwargs and _same_shape_and_type(*given):
             return Operation(node.name, Kind.ADD, torch.add, args)
-        kind = Kind.ROWWISE if rowwise else Kind.WHOLE
-        return Operation(node.name, kind, function, args, kwargs)
+        return Operation(node.name, Kind.SAMPLEWISE, as_function(target), args, kwargs)
 
-    def _functional_convolution(self, node: fx.Node, args: tuple, kwargs: dict) -> Operation | None:
-        """Return a convolution of the rows with a parameter, or None if it is something else."""
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        name = called_name(node.target)
-        transposed = "transpose" in name
-        if transposed:
-            names = (*names[:5], "output_padding", "groups", "dilation")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        weight, bias = given.get("weight"), given.get("bias")
-        if not (isinstance(weight, Ref) and self._kind(weight) is Kind.PARAMETER):
-            return None
-        if bias is not None and not (isinstance(bias, Ref) and self._kind(bias) is Kind.PARAMETER):
-            return None
-        kernel = self._graph.operations[weight.index].function().shape[2:]
+    def _is_samplewise(
+        self, node: fx.Node, name: str | None, given: tuple, named: dict, lowered: Any
+    ) -> bool:
+        return (
+            name is not None
+            and self._has_samples(node)
+            and all(self._has_samples(n) or self._is_constant(n) for n in node.all_input_nodes)
+            and not depends_on_batch_size(lowered)
+            and is_samplewise_call(name, tuple(given), dict(named))
+        )
 
-        def numbers(key: str, default: int) -> tuple[int, ...]:
-            value = given.get(key, default)
-            values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-            return values * len(kernel) if len(values) == 1 else values
-
-        padding = given.get("padding", 0)
-        images, padding = self._padding(
-            node,
-            given["input"],
-            padding if isinstance(padding, str) else numbers("padding", 0),
-            tuple(kernel),
-            numbers("dilation", 1),
-        )
-        filter_ = Filter(
-            stride=numbers("stride", 1),
-            padding=padding,
-            dilation=numbers("dilation", 1),
-            groups=given.get("groups", 1),
-            output_padding=numbers("output_padding", 0) if transposed else None,
-        )
-        return self._convolution(node, images, weight, bias, filter_)
-
-    def _functional_normalization(
-        self, node: fx.Node, target: Callable, given: tuple, named: dict, args: tuple
-    ) -> Operation | None:
-        if (
-            called_name(target) != "batch_norm"
-            or named
-            or not isinstance(target, torch._ops.OpOverload)
-        ):
-            return None
-        _, gamma, beta, mean, var, training, _, eps, _ = given
-        # Computed ones may follow a zeroed kernel.
-        plain = all(
-            arg is None or (isinstance(arg, Ref) and self._kind(arg) is Kind.PARAMETER)
-            for arg in args[1:5]
-        )
-        if training or mean is None or not plain or not self._rows(node.args[0]):
-            return None
-        normalization = Normalization(mean, var, gamma, beta, eps)
-        function = normalize(normalization)
-        return Operation(
-            node.name, Kind.NORMALIZATION, function, args[:1], normalization=normalization
-        )
+    def _tensor(self, argument: Any) -> Tensor | None:
+        """Return the parameter or buffer that a lowered argument is, or None."""
+        if isinstance(argument, Ref) and self._kind(argument) is Kind.PARAMETER:
+            return self._graph.operations[argument.index].function()
+        return None
 
     def _kind(self, ref: Ref) -> Kind:
         return self._graph.operations[ref.index].kind
 
-    def _rows(self, node: Any) -> bool:
-        """Return whether a node's tensors have a row per sample in every probe."""
-        if not isinstance(node, fx.Node):
-            return False
-        meant = self._meant.get(node)
-        if isinstance(meant, Ref) and self._kind(meant) is Kind.PARAMETER:
-            return False
-        return _has_rows([probe.values[node] for probe in self._probes])
+    def _has_samples(self, node: fx.Node) -> bool:
+        return self._tensor(self._lowered.get(node)) is None and self._probes.has_samples(node)
 
-    def _batchless(self, node: fx.Node) -> bool:
-        meant = self._meant[node]
-        return not isinstance(meant, Ref) or self._kind(meant) is Kind.PARAMETER
+    def _is_batch(self, argument: Any) -> bool:
+        return isinstance(argument, fx.Node) and self._has_samples(argument)
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        lowered = self._lowered[node]
+        return not isinstance(lowered, Ref) or self._kind(lowered) is Kind.PARAMETER
 
 
 def _not_called() -> None:
     raise AssertionError("the images are given, not computed")
 
 
-def _has_rows(values: list[Any]) -> bool:
-    for value, rows in zip(values, BATCHES, strict=True):
-        tensors = list(leaves(value))
-        if not tensors or not all(
-            isinstance(tensor, Tensor) and tensor.ndim > 0 and tensor.shape[0] == rows
-            for tensor in tensors
-        ):
-            return False
-    return True
-
-
-def _alike(tensors: tuple) -> bool:
-    return all(isinstance(tensor, Tensor) for tensor in tensors) and (
-        tensors[0].shape == tensors[1].shape and tensors[0].dtype == tensors[1].dtype
+def _same_shape_and_type(*tensors: Any) -> bool:
+    first, second = tensors
+    return (
+        isinstance(first, Tensor)
+        and isinstance(second, Tensor)
+        and first.shape == second.shape
+        and first.dtype == second.dtype
     )
-
-
-def _follow_batch(argument: Any) -> bool:
-    return any(isinstance(leaf, Count) for leaf in leaves(argument))
-
-
-def _number(name: str, values: list[Any]) -> Any:
-    """Return what stands for a plain value that was seen in every probe."""
-    first = values[0]
-    if isinstance(first, (tuple, list)):
-        if len({len(value) for value in values}) > 1:
-            raise UntraceableError(f"{name} has a length that follows the batch")
-        parts = [_number(name, list(parts)) for parts in zip(*values, strict=True)]
-        return tuple(parts) if isinstance(first, tuple) else parts
-    if all(value == first for value in values):
-        return first
-    if not all(type(value) is int for value in values):
-        raise UntraceableError(f"{name} follows the batch and is no integer")
-    per_row, rest = divmod(values[1] - values[0], BATCHES[1] - BATCHES[0])
-    count = Count(per_row, values[0] - per_row * BATCHES[0])
-    if rest or any(count(rows) != value for rows, value in zip(BATCHES, values, strict=True)):
-        raise UntraceableError(f"{name} does not follow the batch in a straight line")
-    return count

@@ -1,44 +1,48 @@
-"""The order in which values are computed, and which of them together."""
+"""The order in which values are computed, and which of them in one batch."""
 
 from nontrivial.replay.graph import Graph, Kind
-from nontrivial.replay.values import Span, Values
+from nontrivial.replay.value_numbering import Samples, Values
 
-Group = tuple[int, int]  # operation, number: values of one operation that are computed together
+Group = tuple[int, int]  # (operation, number): values of one operation computed in one batch
 
 
 class Schedule:
-    """Groups of values with a row per sample, in the order of their computation.
+    """Groups of values with one sample per image, in the order of their computation.
+
+    The values of a group are stacked along the batch dimension. On small maps a batch of
+    several targets takes less time than a small batch for each.
 
     Attributes:
-        members: the values of each group, in the order of their rows; the groups stand in the
+        members: the values of each group, in the order of their samples. The groups are in the
             order of their computation, each after what it reads.
         group_of: the group of each value.
         readers: the groups that read each group.
     """
 
     def __init__(
-        self, graph: Graph, values: Values, batch_size: int, stack_bytes: int, together: bool
+        self, graph: Graph, values: Values, batch_size: int, stack_bytes: int, stacked: bool
     ):
         """Order and group the values of some targets.
 
         Args:
-            graph: the network's operations.
+            graph: of the network.
             values: of the targets.
             batch_size: the largest number of samples in a batch.
-            stack_bytes: of a result that holds several targets, at most.
-            together: whether a group may hold several targets at all.
+            stack_bytes: maximum size of the result of a group of several targets.
+            stacked: whether a group may hold several targets at all.
         """
         self._graph = graph
-        self._values = values.values
-        self._stacked_rows = stack_bytes // batch_size if together else 0
-        self._windows = self._limited([self._window(n) for n in range(len(graph.operations))])
+        self._values = values.table
+        self._stack_bytes_per_sample = stack_bytes // batch_size if stacked else 0
+        windows = [self._window(index) for index in range(len(graph.operations))]
+        self.windows = self._limited(windows)
         order = self._target_order(values)
         self.group_of: dict[int, Group] = {}
         members: dict[Group, list[int]] = {}
-        places = self._places(values, order)
-        for number, place in sorted(places.items(), key=lambda item: (item[1], item[0])):
+        positions = self._first_targets(values, order)
+        for number, position in sorted(positions.items(), key=lambda item: (item[1], item[0])):
             operation = self._values[number].operation
-            group = self.group_of[number] = (operation, place // self._windows[operation])
+            group = self.group_of[number] = (operation, position // self.windows[operation])
             members.setdefault(group, []).append(number)
         self.members = self._depth_first(values, order, members)
         self.readers: dict[Group, set[Group]] = {group: set() for group in members}
@@ -53,11 +57,11 @@ class Schedule:
         return [self.group_of[read] for read in inputs if read in self.group_of]
 
     def _target_order(self, values: Values) -> list[str]:
-        """Return the targets in the order of the first operation that they change.
+        """Return the targets in the order of the first operation that each of them changes.
 
-        So the clean values on which a target rests are not needed for much longer.
+        So the clean values that a target reads can be freed soon after.
         """
-        clean = values.clean_ones()
+        clean = values.needed_clean()
 
         def first_change(name: str) -> int:
             reached: set[int] = set()
@@ -72,44 +76,47 @@ class Schedule:
 
         return sorted(values.outputs, key=first_change)
 
-    def _places(self, values: Values, order: list[str]) -> dict[int, int]:
-        """Return for each value of full batches the first target in order that needs it."""
-        places: dict[int, int] = {}
-        for place, name in enumerate(order):
+    def _first_targets(self, values: Values, order: list[str]) -> dict[int, int]:
+        """Return for each value the position in the order of the first target that needs it.
+
+        Only values with one sample per image are computed for every batch.
+        """
+        positions: dict[int, int] = {}
+        for position, name in enumerate(order):
             waiting = [values.outputs[name]]
             while waiting:
                 number = waiting.pop()
-                if number not in places and self._values[number].span is Span.FULL:
-                    places[number] = place
+                if number not in positions and self._values[number].samples is Samples.ALL:
+                    positions[number] = position
                     waiting.extend(self._values[number].inputs)
-        return places
-
-    def _limited(self, windows: list[int]) -> list[int]:
-        """Return no wider windows than those of the values that wait meanwhile.
-
-        What is read again behind a tiny map, a skip connection say, waits for all the targets
-        that ride together on it, so its size counts too.
-        """
-        limited = list(windows)
-        for index, users in enumerate(self._graph.users()):
-            if self._graph.operations[index].kind in (Kind.PARAMETER, Kind.IMAGES):
-                continue
-            for between in range(index + 1, max(users, default=index) + 1):
-                limited[between] = min(limited[between], windows[index])
-        return limited
+        return positions
 
     def _window(self, index: int) -> int:
-        """Return how many targets' results of an operation fit into one."""
+        """Return how many targets may share a group of an operation, by size alone."""
         operation = self._graph.operations[index]
-        if operation.kind in (Kind.IMAGES, Kind.WHOLE):
+        if operation.kind in (Kind.INPUT, Kind.BATCHWISE):
             return 1
         read = [self._graph.operations[i] for i in operation.inputs]
-        rows = [operation, *(one for one in read if one.kind is not Kind.PARAMETER)]
-        if any(one.shape is None for one in rows):
-            return 1  # not one tensor that another could stand behind
-        largest = max(one.row_bytes for one in rows)
-        # A power of two, so that the groups of one operation fit into those of the next.
-        return 1 << max(0, (self._stacked_rows // largest).bit_length() - 1)
+        tensors = [operation, *(source for source in read if source.kind is not Kind.PARAMETER)]
+        if any(tensor.shape is None for tensor in tensors):
+            return 1  # not one tensor that can be stacked
+        largest = max(tensor.sample_bytes for tensor in tensors)
+        # A power of two, so that the groups of one operation nest in those of the next.
+        return 1 << max(0, (self._stack_bytes_per_sample // largest).bit_length() - 1)
+
+    def _limited(self, windows: list[int]) -> list[int]:
+        """Return the windows, none wider than that of a value held in memory meanwhile.
+
+        A value that is read again behind a tiny map, for example over a skip connection, is
+        held for all targets of the tiny map's group, so its size counts too.
+        """
+        limited = list(windows)
+        for index, readers in enumerate(self._graph.readers()):
+            if self._graph.operations[index].kind in (Kind.PARAMETER, Kind.INPUT):
+                continue
+            for between in range(index + 1, max(readers, default=index) + 1):
+                limited[between] = min(limited[between], windows[index])
+        return limited
 
     def _depth_first(
         self, values: Values, order: list[str], members: dict[Group, list[int]]

@@ -1,4 +1,4 @@
-"""Setting convolution kernels to zero for a while, and proving that they came back."""
+"""Set convolution kernels to zero for a while, and check that they are restored."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,29 +9,29 @@ from torch.nn import Parameter
 from nontrivial.errors import UserError
 from nontrivial.networks.convolutions import convolutions, stored_weight
 
-# Integers as wide as an element: equal integers are equal bits, for -0.0 and NaN too.
+# Integers of the width of an element compare by bits, also for -0.0 and NaN.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def kernel_weights(model: torch.nn.Module, paths: Iterable[str]) -> dict[str, Parameter]:
-    """Return the weight of each convolution that is named, by module path.
+    """Return the weights of some convolutions, by module path.
 
     Raises:
-        UserError: a path is no convolution of the network, or its weight is computed from
-            other parameters (weight normalization, pruning) and so cannot be set.
+        UserError: a path is not a convolution of the network, or its weight is computed from
+            other parameters (weight normalization, pruning) and cannot be set.
     """
     known = convolutions(model)
     weights = {}
     for path in paths:
         if path not in known:
             raise UserError(
-                f"{path} is no convolution of the network; take paths from its kernel table"
+                f"{path} is not a convolution of the network; use paths from its kernel table"
             )
         weight = stored_weight(known[path])
         if weight is None:
             raise UserError(
                 f"{path}: its weight is computed from other parameters (weight normalization,"
-                " pruning); make it permanent in the factory before the network is returned"
+                " pruning); remove the parametrization in the factory, keeping the weight"
             )
         weights[path] = weight
     return weights
@@ -39,10 +39,10 @@ def kernel_weights(model: torch.nn.Module, paths: Iterable[str]) -> dict[str, Pa
 
 @contextmanager
 def zeroed(model: torch.nn.Module, paths: Iterable[str]) -> Iterator[None]:
-    """Set the named kernels to zero inside the block; biases stay.
+    """Set some kernels to zero inside the block; biases keep their values.
 
-    A weight that several modules share is zero in all of them. However the block ends, the
-    weights are then put back and compared bit by bit with what they were.
+    A weight that several modules share is zero in all of them. When the block ends, also by an
+    exception, the weights are restored and compared bit by bit with what they were.
 
     Args:
         model: the network.
@@ -50,7 +50,7 @@ def zeroed(model: torch.nn.Module, paths: Iterable[str]) -> Iterator[None]:
 
     Raises:
         UserError: a path is not a convolution, see :func:`kernel_weights`.
-        RuntimeError: a weight is not what it was (a defect, no mistake of the user's).
+        RuntimeError: a weight was not restored, which is a bug.
     """
     # By identity, so that a shared weight is saved before it is zeroed, not after.
     weights = {id(weight): weight for weight in kernel_weights(model, paths).values()}.values()
@@ -69,7 +69,7 @@ def zeroed(model: torch.nn.Module, paths: Iterable[str]) -> Iterator[None]:
 
 
 def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Return whether two tensors have one shape, one type and the same bits."""
+    """Return whether two tensors have the same shape, type and bits."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     integer = _INTEGERS[first.element_size()]

@@ -1,11 +1,11 @@
-"""Which of torch's operations treat every row of a batch by itself.
+"""Which of torch's operations treat every sample of a batch independently.
 
-Only what is listed here counts: of everything else replay assumes that each row may depend
-on all. Rows stand along dimension 0.
+This is an allow-list: replay assumes of any other operation that each sample of its result may
+depend on the whole batch. Samples are along dimension 0.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,18 +17,18 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# One tensor, each element by itself.
+# Of one tensor, element by element.
 _POINTWISE = _words(
     """relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh
     hardshrink softshrink tanhshrink softplus softsign logsigmoid threshold sigmoid tanh exp log
     sqrt rsqrt abs neg square erf clamp contiguous clone detach float to type_as"""
 )
-# Several tensors, broadcast against each other; or a tensor and a number.
+# Of several tensors that broadcast, or of a tensor and a scalar.
 _BROADCAST = _words(
     """add sub subtract mul multiply div divide truediv true_divide maximum minimum pow rsub
     where"""
 )
-# A tensor of rows; the other arguments speak of channels and of places in the map.
+# Of a tensor of samples; the other arguments concern channels and spatial axes.
 _SPATIAL = _words(
     """max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
     max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
@@ -38,7 +38,7 @@ _SPATIAL = _words(
     linear prelu group_norm local_response_norm pixel_shuffle pixel_unshuffle channel_shuffle
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
 )
-# A dimension is named: which argument, its place, and its default.
+# Along a dimension: name, position and default of the argument that gives it.
 _ALONG = {
     "cat": ("dim", 1, 0),
     "concat": ("dim", 1, 0),
@@ -73,8 +73,8 @@ _MODULE_TYPES = frozenset(
 _NAMED = _POINTWISE | _BROADCAST | _SPATIAL | _SHAPED | _words("getitem pad") | set(_ALONG)
 
 
-def _functions() -> dict[int, str]:
-    """Return the listed names by the identity of torch's functions of that name."""
+def _function_names() -> dict[int, str]:
+    """Return the listed names by the identity of the functions that have them."""
     return {
         id(getattr(namespace, name)): name
         for namespace in (torch, F, operator, torch._C._nn)
@@ -83,11 +83,11 @@ def _functions() -> dict[int, str]:
     }
 
 
-_FUNCTIONS = _functions()
+_FUNCTION_NAMES = _function_names()
 
 
-def name_of(function: Callable | str) -> str | None:
-    """Return the common name of a listed function, method or ATen operator, or None.
+def listed_name(function: Callable | str) -> str | None:
+    """Return the name of a function, method or ATen operator that is listed here, or None.
 
     Args:
         function: a function; an operator of ``torch.ops.aten``; or a tensor's method, by name.
@@ -97,11 +97,11 @@ def name_of(function: Callable | str) -> str | None:
     if isinstance(function, torch._ops.OpOverload):
         namespace, _, name = function._schema.name.partition("::")
         return name if namespace == "aten" and name in _NAMED else None
-    return _FUNCTIONS.get(id(function))
+    return _FUNCTION_NAMES.get(id(function))
 
 
-def module_is_rowwise(module: nn.Module) -> bool:
-    """Return whether a module, in evaluation mode, treats every row by itself."""
+def is_samplewise_module(module: nn.Module) -> bool:
+    """Return whether a module in evaluation mode treats every sample independently."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
         return False
     if isinstance(module, nn.Flatten):
@@ -111,39 +111,39 @@ def module_is_rowwise(module: nn.Module) -> bool:
     return type(module) in _MODULE_TYPES
 
 
-def call_is_rowwise(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Return whether a call treats every row by itself.
+def is_samplewise_call(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Return whether a call treats every sample independently.
 
     Args:
-        name: from :func:`name_of`.
-        args: positional arguments, tensors of rows among them.
-        kwargs: arguments by name.
+        name: from :func:`listed_name`.
+        args: positional arguments, tensors of samples among them.
+        kwargs: keyword arguments.
     """
-    tensors = [value for value in _tensors((args, tuple(kwargs.values())))]
+    tensors = list(_tensors((args, tuple(kwargs.values()))))
     if not tensors:
         return False
-    sides = {tensor.ndim for tensor in tensors}
+    ranks = {tensor.ndim for tensor in tensors}
     if name in _BROADCAST:
-        # Tensors of fewer dimensions would meet rows with their first one.
-        return len(sides) == 1
+        # Dimension 0 of a tensor with fewer dimensions is not that of the samples.
+        return len(ranks) == 1
     if name in _ALONG:
-        keyword, place, default = _ALONG[name]
-        value = kwargs.get(keyword, args[place] if len(args) > place else default)
+        keyword, position, default = _ALONG[name]
+        value = kwargs.get(keyword, args[position] if len(args) > position else default)
         dims = value if isinstance(value, (tuple, list)) else (value,)
-        ndim = min(sides)
+        ndim = min(ranks)
         return all(isinstance(dim, int) and dim % ndim != 0 for dim in dims if ndim) and bool(dims)
     if name == "pad":
         return len(args) > 1 and len(args[1]) <= 2 * (tensors[0].ndim - 1)
     if name == "getitem":
-        return _keeps_rows(args[1]) if isinstance(args[0], Tensor) else True
+        return _keeps_samples(args[1]) if isinstance(args[0], Tensor) else True
     return True
 
 
-def _keeps_rows(key: Any) -> bool:
+def _keeps_samples(key: Any) -> bool:
     return isinstance(key, tuple) and bool(key) and key[0] == slice(None)
 
 
-def _tensors(argument: Any):
+def _tensors(argument: Any) -> Iterator[Tensor]:
     if isinstance(argument, Tensor):
         yield argument
     elif isinstance(argument, (tuple, list)):
