@@ -1,30 +1,29 @@
-"""Pair replay with the loop that everyone writes: all zeroing targets of a network, both ways.
+"""Compare the speed of replay and of the naive loop, on all zeroing targets of a network.
 
     python benchmarks/replay.py --network resnet34 --samples 500 --batch-size 250
 
-Prints JSON, and the same as a table to standard error. The targets are the workflow's: baseline,
-every layer, the blocks in reading first-unit, the shortcuts. The plain loop sets a target's
-kernels to zero, passes all samples through the network and restores, target by target. Both
-sides find the same normalized samples in memory and turn logits into classes; they take turns
-in one process, after a pass of each over everything in which their answers are compared. What
-replay needs once per network (tracing, folding) stands apart, as setup_seconds.
+Prints JSON to standard output and a table to standard error. The targets are the workflow's:
+baseline, every layer, the blocks in the reading first-unit, and the shortcuts. For each target,
+the naive loop zeroes the kernels, runs a forward pass over all samples, and restores. Both sides
+read the same normalized samples from memory and turn logits into classes. After a pass of each
+side over all samples, in which their answers are compared, they take turns in one process.
+setup_seconds is what replay takes once per network (tracing, folding) and is not in the ratio.
 
-The ratio is that of the plain loop in fp32, whatever replay's precision; beside replay in bf16
-stands the plain loop in bf16 (automatic mixed precision, channels last) with a ratio of its own.
+The ratio is that to the naive loop in fp32, whatever the precision of replay. With replay in
+bf16, the naive loop in bf16 (automatic mixed precision, channels last) has a ratio of its own.
 
-The floor is what the ratio would be if time were multiply-accumulates: those of the plain loop
-to those of replay, every tap counted, and live taps only, on both sides (one that meets padding
-is a product with zero). The share of the matrix-product rate counts live taps on both sides;
-convolutions that multiply less (Winograd) can pass 1. Without --data, images and weights are
-random, the statistics of batch normalization calibrated: speed does not depend on values.
+The floor is the ratio of multiply-accumulates, of all taps and of live taps only (the product of
+a dead tap is zero). The share of the matrix-product rate counts live taps on both sides;
+convolutions that multiply less (Winograd) can exceed 1. Without --data, images and weights are
+random and the statistics of batch normalization are calibrated: speed does not depend on values.
 
-Peak memory is that of a process which runs replay alone over the same samples: all of its
-resident set, libraries included, or what torch allocated on the GPU.
+Peak memory is that of a process that runs only replay over the same samples: its whole resident
+set, libraries included, or what torch allocated on the GPU.
 
-With --captum: captum's LayerFeatureAblation of each layer's whole output, the nearest thing
-users have, attributing the logit of the class that the unchanged network predicts. It sets the
-output of a convolution to zero, not its kernel, so where a convolution has a bias, that goes
-too. It knows single layers, no sets of them: all three are timed on the layer targets alone.
+With --captum: captum's LayerFeatureAblation of each layer's whole output, the nearest method in
+a public library, attributing the logit of the class that the unchanged network predicts. It sets
+the output of a convolution to zero, not its kernel, so it also removes a bias. It handles single
+layers only, so all three methods are timed on the layer targets alone.
 """
 
 import argparse
@@ -64,9 +63,9 @@ from nontrivial.replay import Replay
 from nontrivial.targets.enumeration import SETS, enumerate_targets
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE = 2048  # of the square matrices whose product gives the machine's rate
+SIDE = 2048  # of the square matrices whose product gives the rate of the device
 REPEATS = 10
-CALIBRATION = 4  # batches of random images, each of so many:
+CALIBRATION = 4  # batches of random images
 CALIBRATION_BATCH = 16
 CAPTUM_SAMPLES = 64
 MIB = 1 << 20
@@ -89,7 +88,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network in evaluation mode, named sets of its kernels, and samples on its device."""
+    """A network in evaluation mode, its targets, and samples on its device."""
 
     model: nn.Module
     targets: dict[str, tuple[str, ...]]
@@ -105,7 +104,7 @@ class Case:
         return self.images.device
 
     def layers(self, samples: int) -> "Case":
-        """Return the case of the layer targets alone, and of the first samples."""
+        """Return the case with the layer targets and the first samples only."""
         targets = {name: paths for name, paths in self.targets.items() if name.startswith("layer-")}
         return Case(self.model, targets, self.images[:samples], min(self.batch_size, samples))
 
@@ -116,12 +115,12 @@ class Case:
         )
 
 
-# The two sides, and captum.
+# The two sides, and captum
 
 
 @contextmanager
 def zero(model: nn.Module, paths: Iterable[str]) -> Iterator[None]:
-    """Set kernels to zero for a while, without the checks of the workflow's own ``zeroed``."""
+    """Set kernels to zero in the block, without the checks of the library's ``zeroed``."""
     weights = [model.get_submodule(path).weight for path in paths]
     before = [weight.clone() for weight in weights]
     for weight in weights:
@@ -132,7 +131,7 @@ def zero(model: nn.Module, paths: Iterable[str]) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def plain_loop(case: Case, batches: Iterable[Tensor], precision: str) -> Iterator[tuple]:
+def naive_loop(case: Case, batches: Iterable[Tensor], precision: str) -> Iterator[tuple]:
     """Yield (target, logits) for every target and batch."""
     for name, paths in case.targets.items():
         with zero(case.model, paths):
@@ -156,8 +155,8 @@ def take_classes(outputs: Iterable[tuple]) -> None:
 
 @torch.inference_mode()
 def ablate(case: Case, classes: Iterable[Tensor]) -> Iterator[tuple]:
-    """Yield (target, what its ablation takes from the logits) for every target and batch."""
-    # Only here: its import would count in the memory of replay.
+    """Yield (target, decrease of the logits by its ablation) for every target and batch."""
+    # Imported here so that it does not count in the memory of replay.
     from captum.attr import LayerFeatureAblation
 
     def logit(images: Tensor, chosen: Tensor) -> Tensor:
@@ -179,11 +178,11 @@ def ablate(case: Case, classes: Iterable[Tensor]) -> Iterator[tuple]:
             )
 
 
-# Times.
+# Times
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that the work takes, on the GPU too."""
+    """Return the seconds that some work takes, also on a GPU."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -208,7 +207,7 @@ def take_turns(
 
 
 def ratios(of: list[float], to: list[float]) -> dict[str, float]:
-    """Return how many times longer one side took than the other, over the rounds."""
+    """Return the ratio of the times of two sides, over the rounds."""
     return spread([first / second for first, second in zip(of, to, strict=True)])
 
 
@@ -230,18 +229,18 @@ def matrix_rate(device: torch.device, precision: str) -> float:
     return SIDE**3 / min(seconds(multiply, device) for _ in range(REPEATS))
 
 
-# What the sides put out.
+# Outputs
 
 
 @dataclass
 class Difference:
-    """How the logits of one side differ from those of the plain loop in fp32.
+    """How the logits of one side differ from those of the naive loop in fp32.
 
     Attributes:
         answers: predicted classes that were compared: of samples, or of pixels.
         changed: those that differ.
         largest: of each batch and target, difference of two logits as a part of the largest logit.
-        margins: of changed answers, largest minus second largest logit in the plain loop.
+        margins: of changed answers, largest minus second largest logit in the naive loop.
     """
 
     answers: int = 0
@@ -249,13 +248,13 @@ class Difference:
     largest: list[float] = field(default_factory=list)
     margins: list[Tensor] = field(default_factory=list)
 
-    def add(self, plain: Tensor, other: Tensor) -> None:
-        scale = plain.abs().amax().clamp(min=torch.finfo(plain.dtype).tiny)
-        self.largest.append(float((other - plain).abs().amax() / scale))
-        differs = plain.argmax(dim=1) != other.argmax(dim=1)
+    def add(self, naive: Tensor, other: Tensor) -> None:
+        scale = naive.abs().amax().clamp(min=torch.finfo(naive.dtype).tiny)
+        self.largest.append(float((other - naive).abs().amax() / scale))
+        differs = naive.argmax(dim=1) != other.argmax(dim=1)
         self.answers += differs.numel()
         self.changed += int(differs.sum())
-        two = plain.movedim(1, -1)[differs].topk(2).values
+        two = naive.movedim(1, -1)[differs].topk(2).values
         self.margins.append((two[:, 0] - two[:, 1]).cpu())
 
     def figures(self) -> dict[str, object]:
@@ -269,15 +268,15 @@ class Difference:
         }
 
 
-Outputs = Callable[[Tensor], Iterable[tuple]]  # of a batch, each with the names it is for
+Outputs = Callable[[Tensor], Iterable[tuple]]  # of a batch, each with its target names
 
 
 @torch.inference_mode()
-def compare(plain: Outputs, others: dict[str, Outputs], batches: Iterable[Tensor]) -> dict:
-    """Return the difference of each of the others from the plain loop."""
+def compare(naive: Outputs, others: dict[str, Outputs], batches: Iterable[Tensor]) -> dict:
+    """Return the difference of each of the others from the naive loop."""
     differences = {name: Difference() for name in others}
     for images in batches:
-        expected = dict(plain(images))
+        expected = dict(naive(images))
         for side, outputs in others.items():
             missing = set(expected)
             for names, logits in outputs(images):
@@ -289,11 +288,11 @@ def compare(plain: Outputs, others: dict[str, Outputs], batches: Iterable[Tensor
     return differences
 
 
-# The cases.
+# Cases
 
 
 def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str, object]]:
-    """Return a network's case, and what it was made of."""
+    """Return the case of a network, and its description."""
     defaults = DEFAULTS[NETWORKS[name].task]
     device = torch.device(arguments.device)
     seed_everything(0)
@@ -303,7 +302,7 @@ def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str,
         classes, channels = len(description.classes), description.channels
         size = description.size
         stored, _ = open_checked(arguments.data, "test", description)
-        # From the whole split: neighbours are slices of one person.
+        # Spread over the split, because neighbors are slices of one subject.
         rows = np.unique(np.linspace(0, len(stored) - 1, min(count, len(stored))).astype(int))
         normalize = normalization(description.mean, description.std, torch.device("cpu"))
         images = normalize(torch.from_numpy(stored[rows]))
@@ -353,29 +352,29 @@ def calibrate(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) -> dict[str, object]:
-    """Return the figures of replay in one precision and of the plain loops beside it."""
+    """Return the figures of replay in one precision and of the naive loops."""
     start = time.perf_counter()
     replay = case.replay(precision)
     synchronize(case.device)
     setup = time.perf_counter() - start
 
-    def plain(batches: Iterable[Tensor]) -> Iterator[tuple]:
-        return plain_loop(case, batches, "fp32")
+    def naive(batches: Iterable[Tensor]) -> Iterator[tuple]:
+        return naive_loop(case, batches, "fp32")
 
-    sides = {"plain_fp32": lambda: take_classes(plain(case.batches))}
+    sides = {"naive_fp32": lambda: take_classes(naive(case.batches))}
     others: dict[str, Outputs] = {}
     if precision == "bf16":
         last = torch.channels_last
         model = copy.deepcopy(case.model).to(memory_format=last)
         reduced = Case(model, case.targets, case.images.to(memory_format=last), case.batch_size)
-        sides["plain_bf16"] = lambda: take_classes(plain_loop(reduced, reduced.batches, "bf16"))
-        others["plain_bf16"] = lambda images: plain_loop(
+        sides["naive_bf16"] = lambda: take_classes(naive_loop(reduced, reduced.batches, "bf16"))
+        others["naive_bf16"] = lambda images: naive_loop(
             reduced, [images.to(memory_format=last)], "bf16"
         )
     sides["replay"] = lambda: take_classes(replayed(replay, case.batches))
     others["replay"] = replay
-    # It runs each side over everything, and so is their warm-up.
-    differences = compare(lambda images: plain([images]), others, case.batches)
+    # This also warms up each side.
+    differences = compare(lambda images: naive([images]), others, case.batches)
     difference = {name: found.figures() for name, found in differences.items()}
     if not rounds:
         return {"precision": precision, "method": replay.method, "difference": difference}
@@ -392,7 +391,7 @@ def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) ->
                 products
                 * len(case.images)
                 / median(taken[name])
-                / rates["fp32" if name == "plain_fp32" else precision]
+                / rates["fp32" if name == "naive_fp32" else precision]
             )
             for name, products in useful.items()
         }
@@ -422,7 +421,7 @@ def floor(cost) -> dict[str, float]:
 
 
 def measure_captum(case: Case, rounds: int) -> dict[str, object]:
-    """Return the figures of captum, of replay and of the plain loop, in fp32."""
+    """Return the figures of captum, of replay and of the naive loop, in fp32."""
     with torch.inference_mode():
         classes = [case.model(images).argmax(dim=1) for images in case.batches]
     replay = case.replay("fp32")
@@ -433,7 +432,7 @@ def measure_captum(case: Case, rounds: int) -> dict[str, object]:
 
     sides = {
         "captum": run_captum,
-        "plain_fp32": lambda: take_classes(plain_loop(case, case.batches, "fp32")),
+        "naive_fp32": lambda: take_classes(naive_loop(case, case.batches, "fp32")),
         "replay": lambda: take_classes(replayed(replay, case.batches)),
     }
     take_turns(sides, 1, case.device)  # warm-up
@@ -445,14 +444,14 @@ def measure_captum(case: Case, rounds: int) -> dict[str, object]:
         "rounds": rounds,
         "ratio": {
             "captum_to_replay": ratios(taken["captum"], taken["replay"]),
-            "captum_to_plain": ratios(taken["captum"], taken["plain_fp32"]),
-            "plain_to_replay": ratios(taken["plain_fp32"], taken["replay"]),
+            "captum_to_naive": ratios(taken["captum"], taken["naive_fp32"]),
+            "naive_to_replay": ratios(taken["naive_fp32"], taken["replay"]),
         },
         "seconds": {name: spread(values) for name, values in taken.items()},
     }
 
 
-# Peak memory.
+# Peak memory
 
 
 def run_alone(case: Case, precision: str) -> int:
@@ -466,7 +465,7 @@ def peak(device: torch.device) -> int:
 
 
 def memory_of_child(name: str, precision: str, arguments: argparse.Namespace) -> dict:
-    """Return what another process took: its libraries when it starts, and its peak."""
+    """Return the memory of another process: of its libraries at the start, and its peak."""
     command = [sys.executable, __file__, "--replay-only", "--network", name]
     command += ["--precision", precision]
     for option in ("samples", "batch_size", "device", "threads", "size", "data", "model"):
@@ -477,11 +476,11 @@ def memory_of_child(name: str, precision: str, arguments: argparse.Namespace) ->
     return json.loads(done.stdout)
 
 
-# The program.
+# Program
 
 
 def table(figures: dict) -> str:
-    """Return one case as lines for people."""
+    """Return one case as a table."""
     about = (
         f"{figures['network']}, replay in {figures['precision']}: {figures['samples']} samples"
         f" ({figures['data']}) of {figures['size'][0]} x {figures['size'][1]} in batches of"
@@ -517,7 +516,7 @@ def table(figures: dict) -> str:
         lines.append(
             f"  captum {captum['version']}, {captum['layer_targets']} layer targets alone,"
             f" {captum['samples']} samples: {shown(captum['ratio']['captum_to_replay'])} times"
-            f" replay, {shown(captum['ratio']['captum_to_plain'])} times the plain loop"
+            f" replay, {shown(captum['ratio']['captum_to_naive'])} times the naive loop"
         )
     return "\n".join(lines) + "\n"
 
@@ -551,7 +550,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument(
-        "--network", nargs="+", choices=NETWORKS, required=True, help="-cifar is the CIFAR stem"
+        "--network", nargs="+", choices=NETWORKS, required=True, help="-cifar: with the CIFAR stem"
     )
     made.add_argument("--samples", type=int, help="default 500; 64 in segmentation")
     made.add_argument("--batch-size", type=int, help="default 250; 64 in segmentation")
@@ -559,10 +558,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--precision", nargs="+", choices=devices.PRECISIONS, default=["fp32"], help="of replay"
     )
-    made.add_argument("--rounds", type=int, default=5, help="0: compare answers, time nothing")
-    made.add_argument("--threads", type=int, help="of the CPU's operations; default torch's choice")
+    made.add_argument("--rounds", type=int, default=5, help="0: only compare answers")
+    made.add_argument("--threads", type=int, help="threads on the CPU; default torch's choice")
     made.add_argument("--size", type=int, help="of random images; default 32, 64 in segmentation")
-    made.add_argument("--data", type=Path, help="folder of prepared data: take its test split")
+    made.add_argument(
+        "--data", type=Path, help="folder of prepared data, of which the test split is used"
+    )
     made.add_argument("--model", type=Path, help="trained weights (safetensors); needs --data")
     made.add_argument(
         "--captum",
@@ -570,24 +571,26 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=CAPTUM_SAMPLES,
         metavar="SAMPLES",
-        help=f"also time captum in fp32, with so many samples (default {CAPTUM_SAMPLES})",
+        help=f"also time captum in fp32, with this many samples (default {CAPTUM_SAMPLES})",
     )
     made.add_argument("--output", type=Path, help="write the JSON here instead of printing it")
     made.add_argument(
         "--replay-only",
         action="store_true",
-        help="run replay alone, once, and print its peak memory: so the program calls itself",
+        help="internal: run replay once and print the peak memory",
     )
     return made
 
 
 def main(arguments: argparse.Namespace) -> None:
     if arguments.model and not arguments.data:
-        raise UserError("--model: give the data that it was trained on, with --data")
+        raise UserError("--model: also give the data that it was trained on, with --data")
     if arguments.data and arguments.size:
-        raise UserError("--size is that of random images: prepared data have their own")
+        raise UserError(
+            "--size is for random images; prepared data have their own. Leave out --size or --data."
+        )
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no GPU here")
+        raise UserError("--device cuda: torch finds no GPU. Use --device cpu.")
     fix_arithmetic(arguments.threads)
     if arguments.replay_only:
         (name,), (precision,) = arguments.network, arguments.precision

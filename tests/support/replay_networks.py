@@ -1,4 +1,4 @@
-"""What the tests of replay share: real images, the plain loop, and networks drawn at random."""
+"""What the tests of replay share: images, the naive loop, and random networks."""
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
@@ -16,7 +16,7 @@ from nontrivial.networks.convolutions import convolutions
 from nontrivial.replay import Replay
 from nontrivial.replay.zeroing import zeroed
 
-TOLERANCE = 1e-4  # of the logits' scale, for what fp32 replay may differ by
+TOLERANCE = 1e-4  # of the largest logit: accepted difference of replay in fp32
 CPU = torch.device("cpu")
 
 
@@ -40,7 +40,7 @@ def state_digest(model: torch.nn.Module) -> str:
 
 
 def digits(count: int, shape: tuple[int, ...] = (1, 8, 8)) -> Tensor:
-    """Return handwritten digits, resized; channels are different digits of one image."""
+    """Return handwritten digits, resized; each channel is another digit."""
     channels, *size = shape
     # Every seventh, so that classes are mixed.
     chosen = _digits()[: 7 * count * channels : 7].view(count, channels, 8, 8)
@@ -50,7 +50,7 @@ def digits(count: int, shape: tuple[int, ...] = (1, 8, 8)) -> Tensor:
 
 
 def scrambled(model: nn.Module, seed: int) -> nn.Module:
-    """Give a network random biases and normalization, in evaluation mode, in place."""
+    """Give a network random biases and normalization, and set it to evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor | None, low: float, high: float) -> None:
@@ -70,19 +70,19 @@ def scrambled(model: nn.Module, seed: int) -> nn.Module:
 
 
 def every_kernel(model: nn.Module) -> dict[str, list[str]]:
-    """Return as targets nothing, each kernel alone, and all kernels."""
+    """Return a baseline, each kernel alone, and all kernels as targets."""
     paths = list(convolutions(model))
     return {"baseline": [], **{path: [path] for path in paths}, "all": paths}
 
 
-def plain_loop(
+def naive_loop(
     model: nn.Module,
     targets: Mapping[str, Collection[str]],
     images: Tensor,
     batch_size: int,
     precision: str = "fp32",
 ) -> dict[str, Tensor]:
-    """Return the outputs of the loop that everyone writes: zero, full pass, restore."""
+    """Return the outputs of the naive loop: zero, forward pass, restore."""
     outputs = {}
     for name, paths in targets.items():
         with zeroed(model, paths), torch.inference_mode(), arithmetic(CPU, precision):
@@ -92,7 +92,7 @@ def plain_loop(
 
 
 def replayed(replay: Replay, images: Tensor, batch_size: int) -> dict[str, Tensor]:
-    """Return the outputs of replay; every batch must hold each target once."""
+    """Return the outputs of replay, and assert that every batch has each target once."""
     batches: dict[str, list[Tensor]] = {name: [] for name in replay.statuses}
     for number, batch in enumerate(images.split(batch_size), start=1):
         before = batch.clone()
@@ -108,7 +108,7 @@ def replayed(replay: Replay, images: Tensor, batch_size: int) -> dict[str, Tenso
 
 
 def close(found: Tensor, expected: Tensor, scale: float, tolerance: float = TOLERANCE) -> bool:
-    """Return whether outputs have one shape and differ by so much of a scale at most."""
+    """Return whether outputs have one shape and differ by at most a tolerance times a scale."""
     if found.shape != expected.shape:
         return False
     return bool((found - expected).abs().max() <= tolerance * scale)
@@ -124,9 +124,9 @@ def check(
     references: tuple[bool, ...] = (True, False),
     **options,
 ) -> Replay:
-    """Compare replay with the plain loop, in reference mode bit by bit, and return it."""
+    """Compare replay with the naive loop, bit by bit in reference mode, and return it."""
     targets = every_kernel(model) if targets is None else targets
-    expected = plain_loop(model, targets, images, batch_size)
+    expected = naive_loop(model, targets, images, batch_size)
     scale = max((output.abs().max().item() for output in expected.values()), default=0.0)
     for reference in references:
         replay = Replay(
@@ -155,11 +155,11 @@ def check_statuses(
     images: Tensor,
     batch_size: int,
 ) -> None:
-    """Assert what must follow from a status, whatever the weights."""
+    """Assert what a status implies for any weights."""
     assert set(replay.statuses) == set(targets)
     named = {name: targets[name] for name, status in replay.statuses.items() if status != "ok"}
-    found = plain_loop(model, {**named, "clean": []}, images, batch_size)
-    others = plain_loop(model, named, 1 - images.flip(0), batch_size)
+    found = naive_loop(model, {**named, "clean": []}, images, batch_size)
+    others = naive_loop(model, named, 1 - images.flip(0), batch_size)
     for name in named:
         assert targets[name], name
         if replay.statuses[name] == "cut":
@@ -174,7 +174,7 @@ def check_statuses(
 
 @dataclass(eq=False)
 class Map:
-    """What is known of a feature map while a network is drawn.
+    """A feature map of a network that is being drawn.
 
     Attributes:
         channels: their number.
@@ -189,7 +189,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: the maps that it reads, by number, and its module's number, if any."""
+    """One operation: the numbers of the maps that it reads, and of its module if it has one."""
 
     operation: str
     reads: tuple[int, ...]
@@ -260,11 +260,11 @@ _KEEPING = (
     "norm",
     "gain",
 )  # of size and channels
-_CHANNELS = 8  # at most, so that widths do not grow without end
+_CHANNELS = 8  # at most, to bound the width
 
 
 class Gain(nn.Module):
-    """A factor per channel: a parameter that meets every row."""
+    """A factor per channel: a parameter that is broadcast over samples."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -275,7 +275,7 @@ class Gain(nn.Module):
 
 
 class _Drawing:
-    """A network in the making, with what must follow for every target."""
+    """A network that is being drawn, step by step."""
 
     def __init__(self, draw, shape: tuple[int, int, int]):
         self.draw = draw
@@ -304,11 +304,11 @@ class _Drawing:
         read = self.one()
         x = self.maps[read]
         kernel = self.draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (3, 1)]))
-        # Not both: see _no_dilation_of_a_single_tap in test_replay_convolution.py.
+        # Not both: see _no_dilation_of_a_single_tap in test_convolution_algorithms.py.
         stride, dilation = self.draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1)]))
         groups = 2 if x.channels % 2 == 0 and self.draw(st.integers(0, 3)) == 0 else 1
         out = 2 * self.draw(st.integers(1, _CHANNELS // 2))
-        # So the middle tap always meets data, and every kernel has an effect.
+        # The middle tap always meets data, so every kernel has an effect.
         padding = tuple(dilation * (side // 2) for side in kernel)
         module = nn.Conv2d(
             x.channels,
@@ -338,7 +338,7 @@ class _Drawing:
         self.add("module", (read,), Map(out, size), module)
 
     def used_twice(self) -> None:
-        """Call an earlier convolution that keeps the number of channels once more."""
+        """Call an earlier convolution that keeps the number of channels again."""
         known = [
             number
             for number, module in enumerate(self.modules)
@@ -379,7 +379,7 @@ class _Drawing:
             self.add(kind, (read,), x)
 
     def alias(self) -> None:
-        """Give a map a second name: what is changed in place is changed under both."""
+        """Give a map a second name; a change in place changes both."""
         read = self.one()
         module = self.draw(st.sampled_from([nn.Dropout, nn.Identity, nn.Dropout2d]))()
         self.add("module", (read,), self.maps[read], module)
@@ -416,7 +416,7 @@ class _Drawing:
         if read is None:
             return
         x = self.maps[read]
-        # Both look into one memory, so neither may be changed in place from here on.
+        # Both are views of one memory, so neither may be changed in place from now on.
         x.free = False
         kind = self.draw(st.sampled_from(["first half", "last half"]))
         first = -(-x.channels // 2)
@@ -483,12 +483,12 @@ class _Fate:
 
 
 def expected_status(model: RandomNetwork, kernels: Collection[str]) -> str:
-    """Return the status that follows from a random network's steps alone."""
+    """Return the status that follows from the steps of a random network."""
     if not kernels:
         return "ok"
     zero = {int(path.rpartition(".")[2]) for path in kernels}
     fates = [_Fate(varies=True, changed=False)]
-    same = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.ReLU)  # as for what they hold
+    same = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.ReLU)  # they change neither property
     for step in model.steps:
         read = [fates[number] for number in step.reads]
         module = None if step.module is None else model.layers[step.module]

@@ -67,7 +67,7 @@ def expected(case, paths):
 
 def test_the_naive_loop_does_one_pass_per_target_and_restores_the_weights(benchmark, case):
     before = state_digest(case.model)
-    found = list(benchmark.plain_loop(case, case.batches, "fp32"))
+    found = list(benchmark.naive_loop(case, case.batches, "fp32"))
     assert state_digest(case.model) == before
     wanted = [(name, logits) for name in TARGETS for logits in expected(case, TARGETS[name])]
     assert [name for name, _ in found] == [name for name, _ in wanted]
@@ -79,9 +79,9 @@ def test_the_naive_loop_does_one_pass_per_target_and_restores_the_weights(benchm
 def test_figures(benchmark, case, precision):
     rates = {"fp32": 1e9, "bf16": 1e9}
     figures = benchmark.measure(case, precision, 3, rates)
-    plain = ["plain_fp32"] if precision == "fp32" else ["plain_fp32", "plain_bf16"]
-    assert list(figures["ratio"]) == plain
-    assert list(figures["seconds"]) == [*plain, "replay"]
+    naive = ["naive_fp32"] if precision == "fp32" else ["naive_fp32", "naive_bf16"]
+    assert list(figures["ratio"]) == naive
+    assert list(figures["seconds"]) == [*naive, "replay"]
     for ratio in figures["ratio"].values():
         assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     answers = len(TARGETS) * COUNT * (SIZE**2 if case.model.dense else 1)
@@ -113,11 +113,11 @@ def test_figures(benchmark, case, precision):
 
 
 def test_changed_predictions_are_counted_with_their_margins(benchmark):
-    plain = torch.tensor([[1.0, 3.0, 2.5], [4.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    other = plain.clone()
+    naive = torch.tensor([[1.0, 3.0, 2.5], [4.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    other = naive.clone()
     other[0] = torch.tensor([1.0, 2.4, 2.5])
     difference = benchmark.Difference()
-    difference.add(plain, other)
+    difference.add(naive, other)
     figures = difference.figures()
     assert (figures["answers"], figures["changed"]) == (3, 1)
     assert figures["margins_of_changed"] == {"median": 0.5, "min": 0.5, "max": 0.5}
@@ -125,26 +125,26 @@ def test_changed_predictions_are_counted_with_their_margins(benchmark):
 
 
 def test_changed_pixels_are_counted(benchmark):
-    plain = torch.zeros(1, 2, 2, 2)
-    plain[:, 1] = 1.0
-    other = plain.clone()
+    naive = torch.zeros(1, 2, 2, 2)
+    naive[:, 1] = 1.0
+    other = naive.clone()
     other[0, 0, 1, 0] = 2.0
     difference = benchmark.Difference()
-    difference.add(plain, other)
+    difference.add(naive, other)
     figures = difference.figures()
     assert (figures["answers"], figures["changed"]) == (4, 1)
     assert figures["changed_per_million"] == 250_000
 
 
 def test_a_side_that_omits_a_target_is_refused(benchmark, case):
-    def plain(images):
-        return benchmark.plain_loop(case, [images], "fp32")
+    def naive(images):
+        return benchmark.naive_loop(case, [images], "fp32")
 
     def short(images):
-        return list(plain(images))[1:]
+        return list(naive(images))[1:]
 
     with pytest.raises(RuntimeError, match="short left out baseline"):
-        benchmark.compare(plain, {"short": short}, case.batches)
+        benchmark.compare(naive, {"short": short}, case.batches)
 
 
 def test_captum_has_the_effect_of_zeroing_a_kernel_without_bias(benchmark, case):
@@ -201,8 +201,8 @@ def test_the_program(benchmark, tmp_path, monkeypatch, capsys):
     assert 0 < memory["libraries"] < memory["peak"]
     assert set(figures["captum"]["ratio"]) == {
         "captum_to_replay",
-        "captum_to_plain",
-        "plain_to_replay",
+        "captum_to_naive",
+        "naive_to_replay",
     }
     assert figures["captum"]["layer_targets"] == 20
     printed = capsys.readouterr()

@@ -1,3 +1,5 @@
+"""Kernel tables: written, read, compared, and refused when they are wrong."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_a_table_reads_back_as_written(tmp_path_factory, kernels):
 
 @settings(deadline=None)
 @given(kernels=tables())
-def test_relabelling_keeps_the_structure(kernels):
+def test_relabelling_does_not_change_the_structure(kernels):
     relabelled = [Kernel(**{**vars(k), "role": "head", "block": None}) for k in kernels]
     assert structure_digest(relabelled) == structure_digest(kernels)
 
@@ -69,7 +71,7 @@ def test_relabelling_keeps_the_structure(kernels):
         ("transposed", True),
     ],
 )
-def test_the_structure_is_what_the_weights_fit(column, value):
+def test_the_structure_follows_what_weights_depend_on(column, value):
     kernel = Kernel(0, "conv1", 3, 8, "3x3", "1x1", "1x1", 1, False, 216, None, None, "stem")
     assert structure_digest([kernel]) != structure_digest(
         [Kernel(**{**vars(kernel), column: value})]
@@ -101,7 +103,7 @@ ROW = "0\tconv1\t3\t8\t3x3\t1x1\t1x1\t1\tfalse\t216\t\t\tstem"
         ),
     ],
 )
-def test_a_bad_table_gets_one_clear_line(tmp_path, text, message):
+def test_an_invalid_table_is_refused_in_one_line(tmp_path, text, message):
     path = tmp_path / "table.tsv"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -111,7 +113,7 @@ def test_a_bad_table_gets_one_clear_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_or_binary_table_says_so(tmp_path):
+def test_a_missing_or_binary_table_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read .*list_kernels.py"):
         read_table(tmp_path / "none.tsv")
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")

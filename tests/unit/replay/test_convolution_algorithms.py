@@ -115,7 +115,7 @@ def test_which_algorithm(options, size, algorithm, monkeypatch):
     assert chosen(nn.Conv2d(*options[0], **options[1]), size, monkeypatch) == [algorithm]
 
 
-def test_a_transposed_convolution_is_called_as_it_is(monkeypatch):
+def test_a_transposed_convolution_is_called_as_is(monkeypatch):
     torch.manual_seed(0)
     module = nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, dilation=2)
     assert chosen(module, (3, 4), monkeypatch) == ["_as_called"]
@@ -176,7 +176,7 @@ def taps_computed(module, size, monkeypatch):
         ({"kernel_size": 3, "padding": 2, "stride": 3, "dilation": 3}, (5, 6), (3, 3), (2, 2)),
     ],
 )
-def test_outer_taps_that_only_meet_padding_are_cut_off(options, size, sides, padding, monkeypatch):
+def test_dead_outer_taps_are_cut_off(options, size, sides, padding, monkeypatch):
     torch.manual_seed(0)
     module = nn.Conv2d(4, 4, **options)
     assert taps_computed(module, size, monkeypatch) == [(sides, padding)]

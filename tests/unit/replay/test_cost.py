@@ -1,4 +1,4 @@
-"""Multiply-accumulates: counted by replay, by torch, and by hand."""
+"""Multiply-accumulates as replay counts them, against torch and by hand."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ TABLES = Path(__file__).parents[3] / "resources" / "kernels"
 
 
 def workflow_targets(name):
-    """Return the targets that the workflow makes of a network, the baseline among them."""
+    """Return the workflow's targets of a network, with the baseline."""
     kernels = read_table(TABLES / NETWORKS[name].table)
     sets = ["layer", "block", "shortcut"]
     targets = enumerate_targets(kernels, sets, ["first-unit"], {}, "set")
@@ -42,7 +42,7 @@ def counted_by_torch(model, shape):
     ("name", "count", "ratio"),
     [("resnet34", 44, "2.40"), ("resnet34-cifar", 44, "2.33"), ("pspnet_resnet34", 50, "1.70")],
 )
-def test_what_the_design_says(name, count, ratio):
+def test_published_ratios(name, count, ratio):
     channels, size = (1, (64, 64)) if name.startswith("pspnet") else (3, (32, 32))
     targets = workflow_targets(name)
     assert len(targets) == count
@@ -59,7 +59,7 @@ def test_a_pass_costs_what_torch_counts(name):
     cost = cost_of(model, (3, *size), {"baseline": []})
     assert cost.passes == cost.clean == counted_by_torch(model, (3, *size))
     assert cost.recomputed == cost.live_recomputed == 0
-    # A product is live where both factors are: counted with ones for data and taps.
+    # With ones for data and taps, the sum of the output counts the live products.
     live = sum(
         int(
             F.conv2d(
@@ -113,7 +113,7 @@ def test_any_convolution_costs_what_torch_counts(module):
 
 
 class Unit(nn.Module):
-    """One residual unit with a linear head: small enough to count by hand."""
+    """One residual unit with a linear head, small enough to count by hand."""
 
     def __init__(self):
         super().__init__()
@@ -153,12 +153,12 @@ def test_by_hand(targets, clean, recomputed):
     cost = cost_of(model, (1, 4, 4), chosen)
     assert (cost.clean, cost.recomputed) == (clean, recomputed)
     assert cost.passes == len(targets) * (STEM + FIRST + SECOND + FC)
-    # Along an axis of 4 a 3-tap kernel meets 10 of 12 places.
+    # Along an axis of 4, three taps meet data in 10 of 12 products.
     live = 2 * 100 + 2 * 8 * 100 + FC
     assert cost.live_passes == len(targets) * live
 
 
-def test_the_cost_follows_what_is_computed_and_not_in_which_batches():
+def test_the_cost_does_not_depend_on_batches():
     model = build("resnet18", None, 10, 3, (32, 32)).eval()
     targets = {path: [path] for path in convolutions(model)}
     few, reference, many = (
@@ -167,5 +167,5 @@ def test_the_cost_follows_what_is_computed_and_not_in_which_batches():
     )
     assert few == many
     assert reference.passes == few.passes
-    # It computes what is the same for every sample too, for every sample.
+    # The reference also computes constants for every sample.
     assert few.clean + few.recomputed < reference.clean + reference.recomputed < few.passes

@@ -1,4 +1,4 @@
-"""Replay on networks of every make: each as a small example."""
+"""Replay against the naive loop, on small examples of every kind of network."""
 
 import copy
 import logging
@@ -11,7 +11,7 @@ from replay_networks import (
     close,
     digits,
     every_kernel,
-    plain_loop,
+    naive_loop,
     replayed,
     scrambled,
     state_digest,
@@ -24,18 +24,18 @@ from nontrivial.replay import Replay, winograd
 
 SHAPE = (1, 8, 8)
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about the networks
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export
 
 
 def images_for(model, shape=SHAPE, count=5):
-    """Return real images, the network's normalization randomised on the way."""
+    """Return real images, and give the network random biases and normalization."""
     torch.manual_seed(0)
     scrambled(model, 3)
     return digits(count, shape)
 
 
 class Forward(nn.Module):
-    """Three convolutions, a linear layer and a forward pass that a test gives."""
+    """Three convolutions and a linear layer, with the forward pass of a test."""
 
     def __init__(self, forward, channels=4):
         super().__init__()
@@ -98,7 +98,7 @@ class UNet(nn.Module):
 
 
 class SegNet(nn.Module):
-    """Unpools with the indices of its poolings, as a module and as a function."""
+    """Unpools by the indices of its poolings, as a module and as a function."""
 
     def __init__(self):
         super().__init__()
@@ -124,7 +124,7 @@ class SegNet(nn.Module):
 
 
 class Grouped(nn.Module):
-    """A separable unit with a gate, and convolutions of every stride, dilation and size."""
+    """A separable unit with a gate, and convolutions with strides, dilation and groups."""
 
     def __init__(self):
         super().__init__()
@@ -147,7 +147,7 @@ class Grouped(nn.Module):
 
 
 class Several(nn.Module):
-    """Nodes of several inputs: sums of three, a list that is joined, a nested tuple."""
+    """Nodes with several inputs: a sum of three, and lists that are concatenated and stacked."""
 
     def __init__(self):
         super().__init__()
@@ -175,7 +175,7 @@ def test_architecture(make):
 
 @pytest.mark.parametrize("make", [small_vgg, UNet, SegNet, Grouped, Several])
 @pytest.mark.parametrize("stack_bytes", [1, 1 << 30])
-def test_architecture_with_all_targets_apart_and_together(make, stack_bytes):
+def test_architecture_with_targets_separate_and_stacked(make, stack_bytes):
     model = make()
     check(model, images_for(model, count=7), references=(False,), stack_bytes=stack_bytes)
 
@@ -191,7 +191,7 @@ def test_a_unet_is_cut_at_its_ends_only():
     model = UNet()
     statuses = check(model, images_for(model)).statuses
     cut = {name for name, status in statuses.items() if status == "cut"}
-    # Behind the second of two kernels nothing of the images is left; the skip starts there.
+    # The skip starts after the second kernel, so zeroing that one leaves nothing of the images.
     assert cut == {"down.0", "down.3", "merge.0", "merge.3", "head", "all"}
 
 
@@ -215,7 +215,7 @@ PASSES = {
     "channel shuffle": lambda m, x: m.answer(
         m.b(m.a(x).view(x.size(0), 2, 2, 8, 8).transpose(1, 2).reshape(x.size(0), -1, 8, 8))
     ),
-    "rows mixed by a view": lambda m, x: m.answer(
+    "samples mixed by a view": lambda m, x: m.answer(
         m.b(m.a(x).view(4, x.size(0), 8, 8).transpose(0, 1).flip(0))
     ),
     "chunk": lambda m, x: m.answer(
@@ -234,15 +234,17 @@ PASSES = {
     "interpolation by a factor": lambda m, x: m.answer(
         F.interpolate(m.b(m.a(x)), scale_factor=2, mode="bicubic", align_corners=True)
     ),
-    "softmax over rows": lambda m, x: m.answer(torch.softmax(m.b(m.a(x)), dim=0) + m.c(x + m.a(x))),
+    "softmax over samples": lambda m, x: m.answer(
+        torch.softmax(m.b(m.a(x)), dim=0) + m.c(x + m.a(x))
+    ),
     "softmax over channels": lambda m, x: m.answer(torch.softmax(m.b(m.a(x)), dim=1) * m.a(x)),
-    "mean of rows taken off": lambda m, x: m.answer(
+    "mean over samples subtracted": lambda m, x: m.answer(
         F.relu((y := m.b(F.relu(m.a(x)))) - y.mean(0)) + m.c(m.a(x))
     ),
-    "mean of rows kept": lambda m, x: m.answer(
+    "mean over samples with its dimension": lambda m, x: m.answer(
         m.c(F.relu((y := m.b(F.relu(m.a(x)))) - y.mean(0, keepdim=True)))
     ),
-    "rows against each other": lambda m, x: (f := m.answer(m.b(m.a(x)))) @ f.t() @ f,
+    "products of samples": lambda m, x: (f := m.answer(m.b(m.a(x)))) @ f.t() @ f,
     "normalized by the batch": lambda m, x: m.answer(
         F.batch_norm(m.a(x), None, None, training=True)
         + F.relu(F.batch_norm(m.c(m.b(x + m.a(x))), None, None, training=True))
@@ -250,10 +252,10 @@ PASSES = {
     "normalized by each sample": lambda m, x: m.answer(
         F.relu(F.instance_norm(m.b(y := m.a(x)))) + F.group_norm(m.c(y), 2)
     ),
-    "rows reversed": lambda m, x: m.answer(m.c(m.b(m.a(x)).flip(0) + m.a(x))),
-    "first row for all": lambda m, x: m.answer(m.a(x) - m.b(m.a(x))[:1]),
-    "rows rolled": lambda m, x: m.answer(torch.roll(m.b(m.a(x)), 1, 0) + m.a(x)),
-    "rows joined and cut": lambda m, x: m.answer(
+    "samples reversed": lambda m, x: m.answer(m.c(m.b(m.a(x)).flip(0) + m.a(x))),
+    "first sample for all": lambda m, x: m.answer(m.a(x) - m.b(m.a(x))[:1]),
+    "samples rolled": lambda m, x: m.answer(torch.roll(m.b(m.a(x)), 1, 0) + m.a(x)),
+    "samples concatenated and cut": lambda m, x: m.answer(
         torch.cat([m.a(x), m.b(m.a(x))], 0)[x.shape[0] :] + m.a(x)
     ),
     "zeros like": lambda m, x: m.answer(m.a(x) + torch.zeros_like(m.b(m.a(x)))),
@@ -264,7 +266,7 @@ PASSES = {
         torch.cat([m.b(m.a(x))[:, 1:], x.new_zeros(x.size(0), 1, 8, 8)], 1)
     ),
     "constant branch": lambda m, x: m.answer(m.b(torch.zeros_like(m.a(x))) + m.a(x)),
-    "numbers and scalars": lambda m, x: m.answer(
+    "scalars": lambda m, x: m.answer(
         2 - 0.5 * m.b(m.a(x) / 3 + 1) ** 2 + m.a(x) * (1 / x.shape[2])
     ),
     "a sum divided by the batch": lambda m, x: m.answer(
@@ -281,20 +283,20 @@ PASSES = {
             t := F.layer_norm(m.b(m.a(x)).flatten(2).transpose(1, 2), (4,)), t, t
         ).mean(1)
     ),
-    "kernel read past its module": lambda m, x: m.answer(
+    "kernel read directly": lambda m, x: m.answer(
         F.conv2d(m.a(x), m.b.weight, m.b.bias, padding=1)
     ),
-    "kernel read past its module and by it": lambda m, x: m.answer(
+    "kernel read directly and by its module": lambda m, x: m.answer(
         m.b(m.a(x)) + F.conv2d(m.a(x), m.b.weight, padding=2, dilation=2)
     ),
     "kernel in a sum": lambda m, x: m.answer(m.a(x) * m.b.weight.abs().mean() + m.c(m.a(x))),
-    "kernel changed on the way": lambda m, x: m.answer(
+    "kernel changed before use": lambda m, x: m.answer(
         F.conv2d(m.a(x), m.b.weight - m.b.weight.mean((1, 2, 3), keepdim=True), padding=1)
     ),
     "transposed with a parameter": lambda m, x: m.answer(
         F.conv_transpose2d(m.a(x), m.b.weight, stride=2, padding=1, output_padding=1)
     ),
-    "a convolution as string": lambda m, x: m.answer(
+    "padding by name": lambda m, x: m.answer(
         F.conv2d(m.a(x), m.b.weight, None, 1, "same", dilation=2)
     ),
     "frames of a video": lambda m, x: m.answer(
@@ -314,7 +316,7 @@ def test_forward_pass(name):
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_forward_pass_with_all_targets_together_and_batches_of_one(name):
+def test_forward_pass_with_stacked_targets_and_batches_of_one(name):
     model = Forward(PASSES[name])
     images = images_for(model)
     check(model, images, references=(False,), stack_bytes=1 << 30, batch_size=5)
@@ -328,10 +330,10 @@ def test_forward_pass_with_all_targets_together_and_batches_of_one(name):
         ("zeros like", {"a": "cut", "b": "no_effect"}),
         ("ones like, after a zeroed kernel", {"a": "cut", "b": "no_effect", "c": "ok"}),
         ("constant branch", {"a": "cut", "b": "ok"}),
-        ("kernel read past its module", {"a": "cut", "b": "cut"}),
-        ("kernel read past its module and by it", {"a": "cut", "b": "cut"}),
-        ("a convolution as string", {"a": "cut", "b": "cut"}),
-        ("rows joined and cut", {"a": "cut", "b": "ok"}),
+        ("kernel read directly", {"a": "cut", "b": "cut"}),
+        ("kernel read directly and by its module", {"a": "cut", "b": "cut"}),
+        ("padding by name", {"a": "cut", "b": "cut"}),
+        ("samples concatenated and cut", {"a": "cut", "b": "ok"}),
         ("frames of a video", {"a": "cut", "b": "cut", "c": "no_effect"}),
         ("frames of a video, zeroed in between", {"a": "cut", "b": "ok"}),
     ],
@@ -342,7 +344,7 @@ def test_status_follows_from_the_graph(name, statuses):
     assert {path: found[path] for path in statuses} == statuses
 
 
-def test_a_row_by_row_function_that_is_given_rows_as_weights():
+def test_a_samplewise_function_with_samples_as_weights():
     model = Forward(lambda m, x: F.linear(f := m.answer(m.b(y := m.a(x)) + y), f).softmax(1) @ f)
     check(model, images_for(model))
 
@@ -411,7 +413,7 @@ def into_another(m, x):
 
 
 def a_little_under_two_names(m, x):
-    # torch.fx takes += for a sum under a new name.
+    # torch.fx traces += as a sum with a new name.
     y = other = m.a(x)
     y += 1e-5 * m.b(y)
     return m.answer(m.c(other) + y)
@@ -463,13 +465,13 @@ IN_PLACE = [
 
 
 @pytest.mark.parametrize("forward", IN_PLACE)
-def test_what_is_changed_in_place_is_read_changed(forward):
+def test_tensors_changed_in_place(forward):
     model = Forward(forward)
     check(model, images_for(model))
 
 
 class InPlaceModules(nn.Module):
-    """ResNet's habit, with modules between that give back their own input."""
+    """In-place modules as in ResNets, with modules between that return their own input."""
 
     def __init__(self):
         super().__init__()
@@ -492,7 +494,7 @@ class InPlaceModules(nn.Module):
         return self.head(z + y)
 
 
-def test_modules_in_place_through_aliases():
+def test_in_place_modules_through_aliases():
     model = InPlaceModules()
     assert check(model, images_for(model)).method == "torch.fx"
 
@@ -533,11 +535,11 @@ def test_padding_same_on_odd_and_even_kernels(size):
 
 
 class OwnConvolution(nn.Conv2d):
-    """A user's subclass, which torch.fx opens."""
+    """A user's subclass, which torch.fx traces into."""
 
 
 class Exported(nn.Module):
-    """Only torch.export can follow it."""
+    """A network that only torch.export can trace."""
 
     def __init__(self, layer):
         super().__init__()
@@ -553,7 +555,7 @@ class Exported(nn.Module):
 
 @pytest.mark.parametrize("make", [OwnConvolution, nn.Conv2d])
 @pytest.mark.parametrize("options", [{"padding": "same"}, {"padding": (1, 0), "stride": 2}])
-def test_a_convolution_is_one_however_it_was_traced(make, options):
+def test_a_convolution_is_recognized_by_both_tracers(make, options):
     torch.manual_seed(9)
     model = Exported(make(4, 4, 3, **options))
     replay = check(model, images_for(model))
@@ -606,7 +608,7 @@ def test_one_and_three_dimensions(layers):
     assert {replay.statuses[path] for path in every_kernel(model) if path != "baseline"} == {"cut"}
 
 
-def test_normalizations_before_beside_and_behind_each_other():
+def test_normalizations_in_unusual_positions():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -614,12 +616,12 @@ def test_normalizations_before_beside_and_behind_each_other():
             self.before = nn.BatchNorm2d(1)
             self.a = nn.Conv2d(1, 4, 3, padding=1)
             self.b = nn.Conv2d(4, 4, 3, padding=1)
-            self.norm = nn.BatchNorm2d(4)  # of both
+            self.norm = nn.BatchNorm2d(4)  # after two convolutions
             self.plain = nn.BatchNorm2d(4, affine=False)
 
         def forward(self, x):
             x = self.a(self.before(x))
-            x = F.relu(self.norm(x)) + x  # two read the convolution
+            x = F.relu(self.norm(x)) + x  # two operations read the convolution
             x = F.relu(self.norm(self.b(x)))  # one module for two convolutions
             return self.plain(self.norm(self.b(x))).flatten(1)
 
@@ -649,7 +651,7 @@ def test_tied_weights_are_zero_together():
 
 
 def test_weights_that_share_memory_are_zero_together():
-    # Assigning to .data ties two parameters that are two objects.
+    # Assigning to .data ties two parameters that remain two objects.
     model = Forward(lambda m, x: m.answer(m.c(F.relu(m.b(F.relu(y := m.a(x))))) + y))
     images = images_for(model)
     model.c.weight.data = model.b.weight.data
@@ -658,7 +660,7 @@ def test_weights_that_share_memory_are_zero_together():
 
 def test_a_kernel_without_a_live_tap_has_no_effect():
     class Dead(nn.Module):
-        """All taps of one kernel meet the padding around a map of one place."""
+        """All taps of one kernel meet the padding around a map of one pixel."""
 
         def __init__(self):
             super().__init__()
@@ -695,7 +697,7 @@ def test_a_kernel_without_a_live_tap_has_no_effect():
     ],
     ids=["weight norm", "weight norm by hook", "spectral norm", "pruned", "tanh"],
 )
-def test_a_computed_weight_is_refused_as_a_target_and_right_otherwise(wrap):
+def test_a_computed_weight_is_refused_as_a_target_and_correct_otherwise(wrap):
     model = Forward(lambda m, x: m.answer(m.c(F.relu(m.b(F.relu(m.a(x))))) + m.a(x)))
     images = images_for(model)
     wrap(model.b)
@@ -706,23 +708,23 @@ def test_a_computed_weight_is_refused_as_a_target_and_right_otherwise(wrap):
     assert replay.statuses == {"baseline": "ok", "a": "cut", "c": "ok", "ac": "cut"}
 
 
-def test_a_computed_bias_is_kept():
+def test_a_computed_bias():
     model = Forward(lambda m, x: m.answer(m.b(F.relu(m.a(x))) + m.a(x)))
     images = images_for(model)
     parametrize.register_parametrization(model.b, "bias", nn.Tanh())
     check(model, images)
 
 
-# What cannot be traced, and what must be refused
+# Networks that cannot be traced, and networks that must be refused
 
 
-def in_words(caplog):
+def warnings_of(caplog):
     return " ".join(
         record.getMessage() for record in caplog.records if record.levelname == "WARNING"
     )
 
 
-def test_a_network_that_torch_export_alone_can_trace_is_traced(caplog):
+def test_a_network_that_only_torch_export_can_trace(caplog):
     def forward(m, x):
         if x.shape[2] % 2:
             x = F.pad(x, (0, 0, 0, 1))
@@ -731,18 +733,18 @@ def test_a_network_that_torch_export_alone_can_trace_is_traced(caplog):
     for shape in ((1, 8, 8), (1, 7, 8)):
         model = Forward(forward)
         assert check(model, images_for(model, shape)).method == "torch.export"
-    assert in_words(caplog) == ""
+    assert warnings_of(caplog) == ""
 
 
-def wild(forward):
+def branching_on_values(forward):
     def branching(m, x):
         return forward(m, x) if x.abs().sum() >= 0 else x
 
     return branching
 
 
-def test_a_network_that_branches_on_values_takes_full_passes_and_a_warning_says_so(caplog):
-    model = Forward(wild(lambda m, x: m.answer(m.b(F.relu(m.a(x))) + m.a(x))))
+def test_a_network_that_branches_on_values_takes_full_passes_with_a_warning(caplog):
+    model = Forward(branching_on_values(lambda m, x: m.answer(m.b(F.relu(m.a(x))) + m.a(x))))
     replay = check(model, images_for(model))
     assert replay.method == "full passes"
     assert replay.cost is None
@@ -753,26 +755,26 @@ def test_a_network_that_branches_on_values_takes_full_passes_and_a_warning_says_
         "c": "no_effect",
         "all": "cut",
     }
-    said = in_words(caplog)
+    said = warnings_of(caplog)
     assert "torch.fx: symbolically traced variables cannot be used as inputs to control" in said
     assert "torch.export: " in said
     assert "each of the 5 targets takes a full pass" in said
 
 
 @pytest.mark.parametrize("branches", [False, True], ids=["traced", "full passes"])
-@pytest.mark.parametrize("name", ["kernel read past its module and by it", "a module used twice"])
-def test_kernels_read_in_other_ways(name, branches):
-    model = Forward(wild(PASSES[name]) if branches else PASSES[name])
+@pytest.mark.parametrize("name", ["kernel read directly and by its module", "a module used twice"])
+def test_kernels_that_are_read_in_several_ways(name, branches):
+    model = Forward(branching_on_values(PASSES[name]) if branches else PASSES[name])
     check(model, images_for(model))
 
 
 @pytest.mark.parametrize("branches", [False, True], ids=["traced", "full passes"])
 @pytest.mark.parametrize("before", [False, True], ids=["hook", "hook before"])
-def test_hooks_of_a_user_on_a_convolution_count(branches, before):
+def test_a_users_hooks_on_a_convolution_are_called(branches, before):
     def forward(m, x):
         return m.answer(F.relu(m.b(F.relu(m.a(x)))) + m.a(x))
 
-    model = Forward(wild(forward) if branches else forward)
+    model = Forward(branching_on_values(forward) if branches else forward)
     images = images_for(model)
     if before:
         model.b.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 3,))
@@ -783,14 +785,14 @@ def test_hooks_of_a_user_on_a_convolution_count(branches, before):
     assert (len(model.b._forward_hooks), len(model.b._forward_pre_hooks)) == hooks
 
 
-def test_hooks_on_the_whole_network_count():
+def test_hooks_on_the_whole_network_are_called():
     model = Forward(lambda m, x: m.answer(m.b(F.relu(m.a(x)))))
     images = images_for(model)
     model.register_forward_hook(lambda module, inputs, output: output * 2 + 1)
     check(model, images)
 
 
-def test_a_network_that_does_otherwise_with_a_batch_of_one():
+def test_a_network_that_behaves_differently_on_a_batch_of_one():
     def forward(m, x):
         y = m.answer(m.b(F.relu(m.a(x))))
         return y - y.mean(0) if x.shape[0] > 1 else y
@@ -800,7 +802,7 @@ def test_a_network_that_does_otherwise_with_a_batch_of_one():
 
 
 class Counting(Forward):
-    """Keeps a running mean of what it sees, in evaluation mode too."""
+    """Changes its own buffer, also in evaluation mode."""
 
     def __init__(self, change, forward=lambda m, x: m.answer(m.b(F.relu(m.a(x))))):
         super().__init__(forward)
@@ -834,14 +836,23 @@ def trained_normalization():
         lambda: Counting(reassigned),
         lambda: Counting(lambda m, x: m.seen.copy_(x[0, 0, 0, :1])),
         lambda: Counting(
-            lambda m, x: m.seen.add_(x.mean()), wild(lambda m, x: m.answer(m.b(m.a(x))))
+            lambda m, x: m.seen.add_(x.mean()),
+            branching_on_values(lambda m, x: m.answer(m.b(m.a(x)))),
         ),
-        lambda: Counting(counted, wild(lambda m, x: m.answer(m.b(m.a(x))))),
+        lambda: Counting(counted, branching_on_values(lambda m, x: m.answer(m.b(m.a(x))))),
         lambda: Counting(lambda m, x: m.fc.bias.data.mul_(0.9)),
     ],
-    ids=["mean", "count", "reassigned", "copied", "wild mean", "wild count", "parameter"],
+    ids=[
+        "mean",
+        "count",
+        "reassigned",
+        "copied",
+        "mean, full passes",
+        "count, full passes",
+        "parameter",
+    ],
 )
-def test_a_network_that_changes_its_own_state_is_refused_and_left_as_it_was(make):
+def test_a_network_that_changes_its_own_state_is_refused_and_restored(make):
     model = make()
     images_for(model)
     before = state_digest(model)
@@ -851,7 +862,7 @@ def test_a_network_that_changes_its_own_state_is_refused_and_left_as_it_was(make
     assert state_digest(model) == before
 
 
-def test_normalization_left_in_training_mode_is_refused_and_left_as_it_was():
+def test_normalization_in_training_mode_is_refused_and_restored():
     model = trained_normalization()
     before = state_digest(model)
     with pytest.raises(UserError, match="changes its own"):
@@ -859,7 +870,7 @@ def test_normalization_left_in_training_mode_is_refused_and_left_as_it_was():
     assert state_digest(model) == before
 
 
-def test_paths_and_precisions_that_do_not_exist_are_refused():
+def test_unknown_paths_and_precisions_are_refused():
     model = small_vgg().eval()
     with pytest.raises(UserError, match="is not a convolution"):
         Replay(model, SHAPE, {"x": ["nowhere"]}, batch_size=2)
@@ -867,25 +878,25 @@ def test_paths_and_precisions_that_do_not_exist_are_refused():
         Replay(model, SHAPE, {"x": ["0"]}, batch_size=2, precision="fp8")
 
 
-# Names that mean something else
+# Users' modules and functions with names of torch
 
 
 class ReLU(nn.Module):
-    """Looks at all rows."""
+    """Mixes all samples."""
 
     def forward(self, x):
         return x - x.amax(0)
 
 
 class Flatten(nn.Flatten):
-    """Reverses the rows besides."""
+    """Also reverses the samples."""
 
     def forward(self, x):
         return super().forward(x).flip(0)
 
 
 class Conv2d(nn.Conv2d):
-    """Doubles what it computes and adds the mean of the rows."""
+    """Doubles its result and adds the mean over samples."""
 
     def forward(self, x):
         y = super().forward(x)
@@ -893,13 +904,13 @@ class Conv2d(nn.Conv2d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Normalizes by the batch in evaluation mode too, and forgets it."""
+    """Normalizes by the batch also in evaluation mode, without running statistics."""
 
     def forward(self, x):
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
 
 
-def test_modules_of_a_user_named_like_torchs():
+def test_a_users_modules_named_like_torchs():
     torch.manual_seed(14)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -920,16 +931,16 @@ def relu(x):
 torch.fx.wrap("relu")
 
 
-def test_a_function_of_a_user_named_like_torchs():
+def test_a_users_function_named_like_torchs():
     model = Forward(lambda m, x: m.answer(relu(m.b(relu(m.a(x)))) + m.a(x)))
     check(model, images_for(model))
 
 
-# Use
+# Interface
 
 
-def test_nothing_of_the_network_is_changed():
-    for model in (small_vgg(), UNet(), Forward(wild(PASSES["a module used twice"]))):
+def test_the_network_is_not_changed():
+    for model in (small_vgg(), UNet(), Forward(branching_on_values(PASSES["a module used twice"]))):
         images = images_for(model)
         before = state_digest(model), {k: sorted(vars(m)) for k, m in model.named_modules()}
         grads = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -943,13 +954,13 @@ def test_nothing_of_the_network_is_changed():
         assert all(p.grad is None for p in model.parameters())
 
 
-def test_two_batches_at_a_time_and_an_abandoned_one():
+def test_two_interleaved_batches_and_an_abandoned_one():
     model = UNet()
     images = images_for(model, count=6)
     targets = every_kernel(model)
     replay = Replay(model, SHAPE, targets, batch_size=3)
     expected = [replayed(replay, part, 3) for part in images.split(3)]
-    next(replay(images[:3]))  # and no further
+    next(replay(images[:3]))  # abandoned
     pairs = zip(replay(images[:3]), replay(images[3:]), strict=True)
     for (names, first), (others, second) in pairs:
         assert names == others
@@ -957,7 +968,7 @@ def test_two_batches_at_a_time_and_an_abandoned_one():
         assert torch.equal(second, expected[1][names[0]])
 
 
-def test_the_context_of_the_caller_stays_its_own():
+def test_the_callers_gradient_mode_is_kept():
     model = UNet()
     images = images_for(model)
     replay = Replay(model, SHAPE, every_kernel(model), batch_size=5)
@@ -971,13 +982,13 @@ def test_the_context_of_the_caller_stays_its_own():
 
 
 @pytest.mark.parametrize("make", [small_vgg, UNet, SegNet])
-def test_channels_innermost_in_memory(make):
+def test_channels_last_networks(make):
     model = make()
     images = images_for(model).contiguous(memory_format=torch.channels_last)
     check(model.to(memory_format=torch.channels_last), images)
 
 
-def test_images_in_any_layout_are_taken():
+def test_images_in_any_memory_format():
     model = UNet()
     images = images_for(model, (1, 8, 12))
     strange = images.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
@@ -985,7 +996,7 @@ def test_images_in_any_layout_are_taken():
     check(model, strange, references=(False,))
 
 
-def test_no_target_gives_nothing():
+def test_no_targets():
     replay = Replay(small_vgg().eval(), SHAPE, {}, batch_size=2)
     assert list(replay(digits(2))) == []
     assert replay.statuses == {}
@@ -1014,16 +1025,16 @@ def test_bfloat16(make):
     model = make()
     images = images_for(model)
     targets = every_kernel(model)
-    expected = plain_loop(model, targets, images, 5, "bf16")
+    expected = naive_loop(model, targets, images, 5, "bf16")
     scale = max(output.abs().max().item() for output in expected.values())
     found = replayed(Replay(model, SHAPE, targets, batch_size=5, precision="bf16"), images, 5)
     for name, output in expected.items():
         assert close(found[name], output, scale, 0.05), name
 
 
-def test_bfloat16_where_a_parameter_makes_float32_of_it(monkeypatch):
+def test_bfloat16_where_a_parameter_promotes_to_float32(monkeypatch):
     class Scaled(nn.Module):
-        """A scale per channel, in float32, between convolutions on a map of two places."""
+        """A scale per channel, in float32, between convolutions on a map of two pixels a side."""
 
         def __init__(self):
             super().__init__()
@@ -1042,7 +1053,7 @@ def test_bfloat16_where_a_parameter_makes_float32_of_it(monkeypatch):
     model = Scaled()
     images = images_for(model)
     targets = every_kernel(model)
-    expected = plain_loop(model, targets, images, 5, "bf16")
+    expected = naive_loop(model, targets, images, 5, "bf16")
     scale = max(output.abs().max().item() for output in expected.values())
     for choose in (winograd.is_faster, lambda *_: True):
         monkeypatch.setattr(winograd, "is_faster", choose)
@@ -1052,8 +1063,8 @@ def test_bfloat16_where_a_parameter_makes_float32_of_it(monkeypatch):
             assert close(found[name], output, scale, 0.05), name
 
 
-def test_logging_is_quiet_where_all_is_well(caplog):
+def test_no_warning_without_a_reason(caplog):
     caplog.set_level(logging.WARNING)
     model = UNet()
     check(model, images_for(model))
-    assert in_words(caplog) == ""
+    assert warnings_of(caplog) == ""

@@ -1,4 +1,4 @@
-"""Convolution and normalization as one operation."""
+"""Normalizations folded into convolutions."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def folded(layers, shape):
 
 
 def kinds(graph):
-    """Return the kinds of the operations that the output rests on, in their order."""
+    """Return the kinds of the operations that the output depends on, in order."""
     needed, waiting = set(), [graph.output]
     while waiting:
         index = waiting.pop()
@@ -34,7 +34,7 @@ def kinds(graph):
 
 @st.composite
 def pairs(draw):
-    """Draw (convolution, normalization behind it, shape of a sample)."""
+    """Draw (convolution, normalization after it, shape of a sample)."""
     torch.manual_seed(draw(st.integers(0, 2**16)))
     sides = draw(st.integers(1, 3))
     transposed = draw(st.booleans())
@@ -59,7 +59,7 @@ def pairs(draw):
 
 @settings(deadline=None, max_examples=100)
 @given(pairs())
-def test_a_folded_pair_is_the_pair(drawn):
+def test_a_folded_pair_computes_the_same(drawn):
     module, normalization, shape = drawn
     model, graph = folded([module, normalization], shape)
     operation = graph.operations[graph.output]
@@ -85,7 +85,7 @@ def test_a_bare_convolution_is_only_cast(dtype):
 
 
 class Branching(nn.Module):
-    """A convolution that two operations read, and one that is read twice by one."""
+    """A convolution that two operations read."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class Branching(nn.Module):
         return self.norm(x) * x
 
 
-def test_a_convolution_that_others_read_too_is_left_alone():
+def test_a_convolution_with_other_readers_is_not_folded():
     torch.manual_seed(0)
     model = scrambled(Branching(), 1)
     graph = fold(trace(model, SHAPE))
@@ -121,14 +121,14 @@ def test_only_the_first_of_two_normalizations_is_folded():
         [nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4)],
     ],
 )
-def test_a_normalization_elsewhere_is_left_alone(layers):
+def test_a_normalization_elsewhere_is_not_folded(layers):
     torch.manual_seed(0)
     model, graph = folded(layers, SHAPE)
     assert Kind.NORMALIZATION in kinds(graph)
     check(model, digits(4))
 
 
-def test_a_normalization_by_the_batch_is_none():
+def test_a_normalization_by_the_batch_is_not_folded():
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()]
     model, graph = folded(layers, SHAPE)

@@ -1,4 +1,4 @@
-"""Replay on the networks that come with the workflow."""
+"""Replay on the networks that come with the workflow, and on those of other libraries."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from replay_networks import TOLERANCE, check, close, digits, plain_loop, replayed, scrambled
+from replay_networks import TOLERANCE, check, close, digits, naive_loop, replayed, scrambled
 from torch import nn
 
 from nontrivial.networks.building import build
@@ -17,16 +17,16 @@ from nontrivial.replay import Replay
 from nontrivial.targets.enumeration import enumerate_targets
 
 TABLES = Path(__file__).parents[3] / "resources" / "kernels"
-SHAPES = {"pspnet_resnet34": (1, 64, 64)}
+SHAPES = {"pspnet_resnet34": (1, 48, 48), "resnet34-cifar": (3, 16, 16)}
 
 
 def shape_of(name):
     return SHAPES.get(name, (3, 32, 32))
 
 
-@lru_cache(maxsize=1)  # tests of one network follow each other
+@lru_cache(maxsize=1)  # tests of one network run after each other
 def calibrated(name):
-    """Return a network of random weights whose normalization fits what it sees."""
+    """Return a network of random weights with normalization that fits its inputs."""
     torch.manual_seed(0)
     channels, *size = shape_of(name)
     model = build(name, None, 10, channels, tuple(size))
@@ -48,7 +48,7 @@ def workflow_targets(name):
 
 
 def some(name, step):
-    """Return the baseline and every so manieth target; each role and block is among them."""
+    """Return the baseline, every ``step``-th target, and one of each role and block."""
     targets = workflow_targets(name)
     chosen = dict(list(targets.items())[::step])
     kernels = read_table(TABLES / NETWORKS[name].table)
@@ -63,7 +63,7 @@ def some(name, step):
 
 def compare(name, targets, images, batch_size):
     model = calibrated(name)
-    expected = plain_loop(model, targets, images, batch_size)
+    expected = naive_loop(model, targets, images, batch_size)
     scale = max(output.abs().max().item() for output in expected.values())
     for reference in (True, False):
         replay = Replay(model, shape_of(name), targets, batch_size=batch_size, reference=reference)
@@ -84,12 +84,12 @@ def test_every_target_of_resnet34():
     assert replay.statuses["layer-conv1"] == "cut"
 
 
-def test_bfloat16_is_as_near_to_float32_as_automatic_mixed_precision():
+def test_bfloat16_is_as_close_to_float32_as_automatic_mixed_precision():
     name = "resnet34"
     model, targets = calibrated(name), some(name, 20)
     images = digits(4, shape_of(name))
-    exact = plain_loop(model, targets, images, 4)
-    mixed = plain_loop(model, targets, images, 4, "bf16")
+    exact = naive_loop(model, targets, images, 4)
+    mixed = naive_loop(model, targets, images, 4, "bf16")
     options = {"batch_size": 4, "precision": "bf16"}
     found = replayed(Replay(model, shape_of(name), targets, **options), images, 4)
     scale = max(output.abs().max().item() for output in exact.values())
@@ -98,7 +98,7 @@ def test_bfloat16_is_as_near_to_float32_as_automatic_mixed_precision():
         return sum((outputs[target] - exact[target]).square().mean() for target in targets).sqrt()
 
     assert error(found) <= 1.5 * error(mixed)
-    # Random weights grow the roundings of thirty layers.
+    # Random weights amplify the rounding of thirty layers.
     assert all(close(found[target], mixed[target], scale, 0.15) for target in targets)
     reference = Replay(model, shape_of(name), targets, reference=True, **options)
     for target, output in replayed(reference, images, 4).items():
@@ -141,9 +141,9 @@ def unet():
     [torchvisions("shufflenet_v2_x0_5"), torchvisions("mobilenet_v3_small"), unet],
     ids=["shufflenet", "mobilenet", "unet"],
 )
-def test_networks_of_others(make):
+def test_networks_of_other_libraries(make):
     torch.manual_seed(0)
     model = scrambled(make(), 0)
     paths = list(convolutions(model))
     targets = {"baseline": [], **{path: [path] for path in paths[::12]}, "two": paths[5::20]}
-    assert check(model, digits(3, (3, 64, 64)), targets).method == "torch.fx"
+    assert check(model, digits(3, (3, 32, 32)), targets).method == "torch.fx"

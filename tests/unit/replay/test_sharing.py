@@ -1,11 +1,11 @@
-"""What replay does not compute, and what it does not keep."""
+"""What replay does not compute, and what it does not hold in memory."""
 
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from replay_networks import digits, every_kernel, plain_loop, replayed, scrambled
+from replay_networks import digits, every_kernel, naive_loop, replayed, scrambled
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +18,7 @@ from nontrivial.targets.enumeration import enumerate_targets
 SHAPE = (1, 16, 16)
 ROWS = 3
 WIDTH = 4
-MAP = 4 * WIDTH * 16 * 16  # bytes of one row of a feature map
+MAP = 4 * WIDTH * 16 * 16  # bytes of one sample of a feature map
 TABLES = Path(__file__).parents[3] / "resources" / "kernels"
 
 
@@ -54,7 +54,7 @@ def _plain_convolutions(monkeypatch):
 
 
 def computed(model, targets, shape=SHAPE, **options):
-    """Return the multiply-accumulates per sample that replay really does, counted by torch."""
+    """Return the multiply-accumulates per sample of replay, counted by torch, and its cost."""
     replay = Replay(model.eval(), shape, targets, batch_size=ROWS, **options)
     images = digits(ROWS, shape)
     with FlopCounterMode(display=False) as counter:
@@ -69,17 +69,17 @@ UNIT = 2 * CONVOLUTION
     ("targets", "expected"),
     [
         ({"baseline": []}, STEM + 3 * UNIT + FC),
-        # A kernel of the first unit: nothing clean behind the stem is asked for.
+        # A kernel of the first unit: no clean value after the stem is needed.
         ({"a": ["second.0"]}, STEM + 2 * UNIT + FC),
         ({"a": ["first.0"]}, STEM + 2 * UNIT + FC),
-        # One of the last: all before it, and of its own unit nothing.
+        # A kernel of the last unit: everything before it, and nothing of its own unit.
         ({"a": ["second.2"]}, STEM + 2 * UNIT + FC),
         ({"a": ["second.2"], "baseline": []}, STEM + 3 * UNIT + FC + FC),
-        # Of both kernels of a unit the first does not matter, but for its bias.
+        # The second kernel of a unit makes the first irrelevant.
         ({"a": ["second.1"], "b": ["first.1", "second.1"]}, STEM + UNIT + UNIT + FC),
-        # The clean first unit serves two targets.
+        # Two targets share the clean first unit.
         ({"a": ["second.1"], "b": ["second.2"]}, STEM + 2 * UNIT + UNIT + 2 * FC),
-        # What is cut, and what changes nothing.
+        # Cuts, and kernels without effect.
         ({"a": ["stem"]}, 0),
         ({"a": ["stem"], "b": ["stem", "second.1"], "c": ["stem", "first.2"]}, 0),
         ({"a": ["unused"], "b": []}, STEM + 3 * UNIT + FC),
@@ -99,7 +99,7 @@ def test_only_what_is_needed_is_computed(targets, expected, stack_bytes):
 
 
 @pytest.mark.parametrize("stack_bytes", [1, None, 1 << 30])
-def test_the_work_that_is_done_is_the_cost_that_is_told(stack_bytes):
+def test_the_work_equals_the_cost(stack_bytes):
     model = Residual(4)
     count, cost = computed(model, every_kernel(model), stack_bytes=stack_bytes)
     assert count == cost.clean + cost.recomputed
@@ -108,38 +108,38 @@ def test_the_work_that_is_done_is_the_cost_that_is_told(stack_bytes):
     assert count == cost.clean + cost.recomputed
 
 
-def test_the_plain_loop_does_what_the_cost_says_of_it():
+def test_the_work_of_the_naive_loop_equals_its_cost():
     model = Residual(3).eval()
     targets = every_kernel(model)
     with FlopCounterMode(display=False) as counter:
-        plain_loop(model, targets, digits(ROWS, SHAPE), ROWS)
-    unused = WIDTH * WIDTH * 256 * len(targets)  # which the loop computes all the same
+        naive_loop(model, targets, digits(ROWS, SHAPE), ROWS)
+    unused = WIDTH * WIDTH * 256 * len(targets)  # which the loop computes nevertheless
     cost = Replay(model, SHAPE, targets, batch_size=ROWS).cost
     assert counter.get_total_flops() // 2 // ROWS == cost.passes + unused
 
 
-def test_taps_that_meet_padding_only_are_not_computed():
+def test_dead_taps_are_not_computed():
     model = nn.Sequential(nn.Conv2d(1, 8, 8, stride=8), nn.Conv2d(8, 8, 3, padding=1)).eval()
     count, cost = computed(model, {"baseline": []}, (1, 8, 8))
     assert count == cost.live_clean == 64 * 8 + 8 * 8
     assert cost.clean == 64 * 8 + 9 * 8 * 8
 
 
-def test_the_reference_computes_every_row_and_tap_but_no_clean_value_twice():
+def test_the_reference_computes_all_samples_and_taps_but_no_clean_value_twice():
     model = Residual(3)
     count, _ = computed(model, {"a": ["second.0"], "baseline": []}, reference=True)
-    # The zeroed kernel itself is passed over its images, as in a full pass.
+    # The zeroed convolution itself is computed, as in a full pass.
     assert count == STEM + 3 * UNIT + FC + CONVOLUTION + 2 * UNIT + FC
 
 
 def outputs(model, targets, shape=SHAPE, **options):
-    """Return the names that come with each output of a batch."""
+    """Return the names that share each output of a batch."""
     replay = Replay(model.eval(), shape, targets, batch_size=2, **options)
     return [set(names) for names, _ in replay(digits(2, shape))]
 
 
 @pytest.mark.parametrize("reference", [False, True])
-def test_targets_that_leave_the_same_network_come_together(reference):
+def test_targets_that_leave_the_same_network_share_an_output(reference):
     targets = {
         "baseline": [],
         "nothing": ["unused"],
@@ -173,11 +173,11 @@ def test_the_43_targets_of_a_resnet34_are_40_networks():
 
 
 def peak(model, targets, rows=ROWS, **options):
-    """Return the most bytes that torch's CPU allocator held at once for a batch."""
+    """Return the peak memory of torch's CPU allocator for a batch, in bytes."""
     shape = SHAPE
     replay = Replay(model.eval(), shape, targets, batch_size=rows, **options)
     images = digits(rows, shape)
-    for _ in replay(images):  # what is kept from one batch to the next is there then
+    for _ in replay(images):  # allocates what is reused from batch to batch
         pass
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for _ in replay(images):
@@ -199,32 +199,32 @@ def test_memory_does_not_grow_with_the_depth_of_a_network(reference, most):
         return peak(model, chosen, reference=reference, stack_bytes=1) / (ROWS * MAP)
 
     for targets in ("baseline", "all"):
-        # What is kept clean, and the few maps of one unit.
+        # The clean values that are held, and the few maps of one unit.
         assert maps(12, targets) == pytest.approx(maps(3, targets), abs=0.1)
         assert maps(12, targets) <= most
 
 
-def test_memory_follows_the_batch_and_the_stack():
+def test_memory_grows_with_batch_and_stack_size():
     model = scrambled(Residual(6), 1)
     targets = every_kernel(model)
     alone = peak(model, targets, stack_bytes=1)
     assert peak(model, targets, rows=2 * ROWS, stack_bytes=1) <= 2.1 * alone
     for stack in (2, 4, 8):
         together = peak(model, targets, stack_bytes=stack * ROWS * MAP)
-        # Clean values wait for the targets of a stack; a few stacks are there at a time.
+        # Clean values are held for the targets of a stack, and a few stacks exist at a time.
         assert together <= alone + 4 * stack * ROWS * MAP
 
 
-def test_an_answer_is_not_kept_once_the_next_is_asked_for():
+def test_an_output_is_freed_before_the_next():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1),
         *[Shortcut(2) for _ in range(12)],
         nn.Upsample(scale_factor=8),
     )
-    answer = 2 * 128 * 128 * 4 * ROWS
+    output_bytes = 2 * 128 * 128 * 4 * ROWS
     targets = every_kernel(model)
-    assert peak(model, targets, stack_bytes=1) <= 3.5 * answer
+    assert peak(model, targets, stack_bytes=1) <= 3.5 * output_bytes
 
 
 class Shortcut(nn.Module):

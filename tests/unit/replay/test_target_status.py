@@ -1,3 +1,5 @@
+"""Target statuses: from the graph, and by probing where there is none."""
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ SIZE = (16, 16)
 
 
 class Branches(nn.Module):
-    """Every case in one: a used-twice module, an in-place addition, a shape, an ignored branch."""
+    """A module used twice, an in-place addition, a shape, and an ignored branch."""
 
     def __init__(self):
         super().__init__()
@@ -34,8 +36,8 @@ class Branches(nn.Module):
         return self.head(up + blank)
 
 
-class Wild(Branches):
-    """The same network, branching on a value so that it cannot be traced."""
+class Untraceable(Branches):
+    """The same network, which branches on a value and so cannot be traced."""
 
     def forward(self, x):
         if x.abs().sum() < 0:
@@ -72,7 +74,7 @@ def constant(model, paths):
         return torch.equal(model(torch.randn(1, 1, *SIZE)), model(torch.randn(1, 1, *SIZE)))
 
 
-@pytest.mark.parametrize("kind", [Branches, Wild])
+@pytest.mark.parametrize("kind", [Branches, Untraceable])
 @pytest.mark.parametrize(("paths", "expected"), CASES)
 def test_status(kind, paths, expected):
     torch.manual_seed(0)
@@ -84,20 +86,20 @@ def test_status(kind, paths, expected):
 def test_a_network_that_cannot_be_traced_is_probed_with_a_warning(caplog):
     status(Branches().eval(), ["stem"])
     assert "probing" not in caplog.text
-    status(Wild().eval(), ["stem"])
+    status(Untraceable().eval(), ["stem"])
     assert "probing" in caplog.text
 
 
-def test_a_kernel_none_of_whose_taps_meets_data_has_no_effect():
+def test_a_kernel_without_live_taps_has_no_effect():
     layers = [nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 2, dilation=4, padding=2), nn.Conv2d(2, 2, 1)]
     model = nn.Sequential(*layers).eval()
-    # Taps at -2 and 2 around the places of a map of two see nothing but padding.
+    # On a map of two pixels a side, taps at offsets -2 and 2 meet only padding.
     assert status(model, ["1"], (1, 2, 2)) == "no_effect"
     assert status(model, ["1"], (1, 5, 5)) == "cut"
 
 
 class Tied(nn.Module):
-    """Two parallel convolutions with one weight: zeroing either zeroes both."""
+    """Two parallel convolutions with one weight, so zeroing either zeroes both."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +124,7 @@ class Functional(nn.Module):
         return nn.functional.conv2d(x, self.conv.weight)
 
 
-def test_a_kernel_used_as_a_plain_tensor_is_followed():
+def test_a_kernel_used_as_a_plain_tensor():
     assert status(Functional().eval(), ["conv"]) == "cut"
 
 
@@ -149,8 +151,8 @@ def test_every_convolution_of_a_plain_network_cuts():
 
 
 def test_a_pspnet_is_cut_by_stem_fusion_and_head():
-    model = build("pspnet_resnet34", None, 2, 1, (64, 64)).eval()
+    model = build("pspnet_resnet34", None, 2, 1, (48, 48)).eval()
     paths = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    found = statuses(model, {path: [path] for path in paths}, (1, 64, 64))
+    found = statuses(model, {path: [path] for path in paths}, (1, 48, 48))
     cut = {path for path in paths if found[path] != "ok"}
     assert cut == {"encoder.conv1", "decoder.conv.0", "segmentation_head.0"}

@@ -1,9 +1,9 @@
-"""Networks at the edge of what replay takes: right all the same, or refused."""
+"""Networks at the limits of replay: correct nevertheless, or refused."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from replay_networks import check, digits, plain_loop, replayed
+from replay_networks import check, digits, naive_loop, replayed
 from test_equal_to_naive_loop import SHAPE, Forward, images_for
 from torch import nn
 
@@ -14,7 +14,7 @@ from nontrivial.replay.schedule import Schedule
 from nontrivial.replay.tracing import trace
 from nontrivial.replay.value_numbering import number_values
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about the networks
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export
 
 
 def test_a_kernel_that_shares_its_memory_transposed_is_zero_with_it():
@@ -57,12 +57,12 @@ def test_a_normalization_computed_from_a_kernel_follows_it():
         lambda m, x: m.answer(m.b(m.a(x))).t(),
     ],
 )
-def test_an_output_that_has_not_one_row_per_image_is_passed_on(forward):
+def test_an_output_without_one_sample_per_image(forward):
     model = Forward(forward)
     images = images_for(model)
     replay = Replay(model, SHAPE, {"b": ["b"]}, batch_size=5)
     assert torch.equal(
-        replayed(replay, images, 5)["b"], plain_loop(model, {"b": ["b"]}, images, 5)["b"]
+        replayed(replay, images, 5)["b"], naive_loop(model, {"b": ["b"]}, images, 5)["b"]
     )
 
 
@@ -75,12 +75,12 @@ def test_an_output_that_has_not_one_row_per_image_is_passed_on(forward):
         lambda m, x: m.answer(m.a(x)) + max(x.shape[0], 6),
     ],
 )
-def test_a_network_that_does_otherwise_with_large_batches(forward):
+def test_a_network_that_behaves_differently_on_large_batches(forward):
     model = Forward(forward)
     check(model, images_for(model, count=14), batch_size=7)
 
 
-def test_another_output_than_a_tensor_is_refused():
+def test_an_output_that_is_not_a_tensor_is_refused():
     model = Forward(lambda m, x: {"out": m.answer(m.a(x))})
     images_for(model)
     with pytest.raises(UserError, match="returns dict, not one tensor"):
@@ -93,9 +93,9 @@ def test_a_network_in_training_mode_is_refused():
         Replay(model, SHAPE, {"a": ["a"]}, batch_size=2)
 
 
-def test_what_waits_behind_a_tiny_map_limits_how_many_ride_together():
+def test_values_held_during_a_tiny_map_limit_the_stack():
     class Gate(nn.Module):
-        """A gate of one place over a map that waits for it."""
+        """A gate of one pixel over a map that is held for it."""
 
         def __init__(self):
             super().__init__()
@@ -120,11 +120,11 @@ def test_what_waits_behind_a_tiny_map_limits_how_many_ride_together():
     windows = {
         operation.name: schedule.windows[index] for index, operation in enumerate(graph.operations)
     }
-    assert windows["gate"] == 1  # a map of 16 by 16 waits
+    assert windows["gate"] == 1  # a map of 16 x 16 is held
     assert windows["late_1"] == 64
 
 
-def test_fp32_on_a_gpu_is_without_tf32():
+def test_fp32_on_a_gpu_disables_tf32():
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = True
     try:
@@ -136,12 +136,12 @@ def test_fp32_on_a_gpu_is_without_tf32():
         torch.backends.cudnn.allow_tf32 = before
 
 
-def test_what_no_tap_meets_is_not_multiplied():
+def test_pixels_that_no_tap_meets_are_not_multiplied():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 1, stride=2), nn.Flatten()).eval()
     images = digits(3, (1, 2, 2))
     images[:, :, 1, 1] = float("inf")
-    expected = plain_loop(model, {"baseline": []}, images, 3)["baseline"]
+    expected = naive_loop(model, {"baseline": []}, images, 3)["baseline"]
     found = replayed(Replay(model, (1, 2, 2), {"baseline": []}, batch_size=3), images, 3)
     assert expected.isfinite().all()
     assert torch.allclose(found["baseline"], expected, atol=1e-6)
