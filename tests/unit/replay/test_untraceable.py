@@ -3,8 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from replay_networks import check, digits, naive_loop, replayed
-from test_equal_to_naive_loop import SHAPE, Forward, images_for
+from replay_networks import check, digits, naive_loop, replayed, state_digest
+from small_networks import (
+    PASSES,
+    SHAPE,
+    Forward,
+    branching_on_values,
+    images_for,
+    small_vgg,
+    warnings_of,
+)
 from torch import nn
 
 from nontrivial.errors import UserError
@@ -15,6 +23,153 @@ from nontrivial.replay.tracing import trace
 from nontrivial.replay.value_numbering import number_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export
+
+
+def test_a_network_that_only_torch_export_can_trace(caplog):
+    def forward(m, x):
+        if x.shape[2] % 2:
+            x = F.pad(x, (0, 0, 0, 1))
+        return m.answer(m.b(F.relu(m.a(x))))
+
+    for shape in ((1, 8, 8), (1, 7, 8)):
+        model = Forward(forward)
+        assert check(model, images_for(model, shape)).method == "torch.export"
+    assert warnings_of(caplog) == ""
+
+
+def test_a_network_that_branches_on_values_takes_full_passes_with_a_warning(caplog):
+    model = Forward(branching_on_values(lambda m, x: m.answer(m.b(F.relu(m.a(x))) + m.a(x))))
+    replay = check(model, images_for(model))
+    assert replay.method == "full passes"
+    assert replay.cost is None
+    assert replay.statuses == {
+        "baseline": "ok",
+        "a": "cut",
+        "b": "ok",
+        "c": "no_effect",
+        "all": "cut",
+    }
+    said = warnings_of(caplog)
+    assert "torch.fx: symbolically traced variables cannot be used as inputs to control" in said
+    assert "torch.export: " in said
+    assert "each of the 5 targets takes a full pass" in said
+
+
+@pytest.mark.parametrize("branches", [False, True], ids=["traced", "full passes"])
+@pytest.mark.parametrize("name", ["kernel read directly and by its module", "a module used twice"])
+def test_kernels_that_are_read_in_several_ways(name, branches):
+    model = Forward(branching_on_values(PASSES[name]) if branches else PASSES[name])
+    check(model, images_for(model))
+
+
+@pytest.mark.parametrize("branches", [False, True], ids=["traced", "full passes"])
+@pytest.mark.parametrize("before", [False, True], ids=["hook", "hook before"])
+def test_a_users_hooks_on_a_convolution_are_called(branches, before):
+    def forward(m, x):
+        return m.answer(F.relu(m.b(F.relu(m.a(x)))) + m.a(x))
+
+    model = Forward(branching_on_values(forward) if branches else forward)
+    images = images_for(model)
+    if before:
+        model.b.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 3,))
+    else:
+        model.b.register_forward_hook(lambda module, inputs, output: output * 2 + 1)
+    hooks = len(model.b._forward_hooks), len(model.b._forward_pre_hooks)
+    assert (check(model, images).method == "full passes") == branches
+    assert (len(model.b._forward_hooks), len(model.b._forward_pre_hooks)) == hooks
+
+
+def test_hooks_on_the_whole_network_are_called():
+    model = Forward(lambda m, x: m.answer(m.b(F.relu(m.a(x)))))
+    images = images_for(model)
+    model.register_forward_hook(lambda module, inputs, output: output * 2 + 1)
+    check(model, images)
+
+
+def test_a_network_that_behaves_differently_on_a_batch_of_one():
+    def forward(m, x):
+        y = m.answer(m.b(F.relu(m.a(x))))
+        return y - y.mean(0) if x.shape[0] > 1 else y
+
+    model = Forward(forward)
+    check(model, images_for(model), batch_size=2)
+
+
+class Counting(Forward):
+    """Changes its own buffer, also in evaluation mode."""
+
+    def __init__(self, change, forward=lambda m, x: m.answer(m.b(F.relu(m.a(x))))):
+        super().__init__(forward)
+        self.change = change
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.change(self, x)
+        return super().forward(x)
+
+
+def reassigned(m, x):
+    m.seen = m.seen + x.mean()
+
+
+def counted(m, x):
+    m.seen += 1
+
+
+def trained_normalization():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU()).eval()
+    model[1].train()
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Counting(lambda m, x: m.seen.add_(x.mean())),
+        lambda: Counting(counted),
+        lambda: Counting(reassigned),
+        lambda: Counting(lambda m, x: m.seen.copy_(x[0, 0, 0, :1])),
+        lambda: Counting(
+            lambda m, x: m.seen.add_(x.mean()),
+            branching_on_values(lambda m, x: m.answer(m.b(m.a(x)))),
+        ),
+        lambda: Counting(counted, branching_on_values(lambda m, x: m.answer(m.b(m.a(x))))),
+        lambda: Counting(lambda m, x: m.fc.bias.data.mul_(0.9)),
+    ],
+    ids=[
+        "mean",
+        "count",
+        "reassigned",
+        "copied",
+        "mean, full passes",
+        "count, full passes",
+        "parameter",
+    ],
+)
+def test_a_network_that_changes_its_own_state_is_refused_and_restored(make):
+    model = make()
+    images_for(model)
+    before = state_digest(model)
+    with pytest.raises(UserError, match="changes its own"):
+        Replay(model, SHAPE, {"b": ["b"]}, batch_size=2)
+    assert isinstance(model.seen, torch.Tensor)
+    assert state_digest(model) == before
+
+
+def test_normalization_in_training_mode_is_refused_and_restored():
+    model = trained_normalization()
+    before = state_digest(model)
+    with pytest.raises(UserError, match="changes its own"):
+        Replay(model, SHAPE, {"0": ["0"]}, batch_size=2)
+    assert state_digest(model) == before
+
+
+def test_unknown_paths_and_precisions_are_refused():
+    model = small_vgg().eval()
+    with pytest.raises(UserError, match="is not a convolution"):
+        Replay(model, SHAPE, {"x": ["nowhere"]}, batch_size=2)
+    with pytest.raises(UserError, match="precision"):
+        Replay(model, SHAPE, {"x": ["0"]}, batch_size=2, precision="fp8")
 
 
 def test_a_kernel_that_shares_its_memory_transposed_is_zero_with_it():

@@ -1,0 +1,101 @@
+"""How replay is called: batches, memory formats, names, and what it leaves unchanged."""
+
+import logging
+
+import pytest
+import torch
+from replay_networks import check, digits, every_kernel, replayed, state_digest
+from small_networks import (
+    PASSES,
+    SHAPE,
+    Forward,
+    SegNet,
+    UNet,
+    branching_on_values,
+    images_for,
+    small_vgg,
+    warnings_of,
+)
+
+from nontrivial.replay import Replay
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export
+
+
+def test_the_network_is_not_changed():
+    for model in (small_vgg(), UNet(), Forward(branching_on_values(PASSES["a module used twice"]))):
+        images = images_for(model)
+        before = state_digest(model), {k: sorted(vars(m)) for k, m in model.named_modules()}
+        grads = {name: p.requires_grad for name, p in model.named_parameters()}
+        check(model, images)
+        assert before == (
+            state_digest(model),
+            {k: sorted(vars(m)) for k, m in model.named_modules()},
+        )
+        assert grads == {name: p.requires_grad for name, p in model.named_parameters()}
+        assert not any(module.training for module in model.modules())
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_two_interleaved_batches_and_an_abandoned_one():
+    model = UNet()
+    images = images_for(model, count=6)
+    targets = every_kernel(model)
+    replay = Replay(model, SHAPE, targets, batch_size=3)
+    expected = [replayed(replay, part, 3) for part in images.split(3)]
+    next(replay(images[:3]))  # abandoned
+    pairs = zip(replay(images[:3]), replay(images[3:]), strict=True)
+    for (names, first), (others, second) in pairs:
+        assert names == others
+        assert torch.equal(first, expected[0][names[0]])
+        assert torch.equal(second, expected[1][names[0]])
+
+
+def test_the_callers_gradient_mode_is_kept():
+    model = UNet()
+    images = images_for(model)
+    replay = Replay(model, SHAPE, every_kernel(model), batch_size=5)
+    for _ in replay(images):
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+    with torch.inference_mode():
+        within = replayed(Replay(model, SHAPE, every_kernel(model), batch_size=5), images, 5)
+    without = replayed(replay, images, 5)
+    assert all(torch.equal(within[name], without[name]) for name in within)
+
+
+@pytest.mark.parametrize("make", [small_vgg, UNet, SegNet])
+def test_channels_last_networks(make):
+    model = make()
+    images = images_for(model).contiguous(memory_format=torch.channels_last)
+    check(model.to(memory_format=torch.channels_last), images)
+
+
+def test_images_in_any_memory_format():
+    model = UNet()
+    images = images_for(model, (1, 8, 12))
+    strange = images.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+    assert not strange.is_contiguous()
+    check(model, strange, references=(False,))
+
+
+def test_no_targets():
+    replay = Replay(small_vgg().eval(), SHAPE, {}, batch_size=2)
+    assert list(replay(digits(2))) == []
+    assert replay.statuses == {}
+
+
+def test_kernels_may_be_named_twice_and_in_any_order():
+    model = UNet()
+    images = images_for(model)
+    targets = {"one": ["down.0", "up", "down.0"], "two": ("up", "down.0"), "three": {"up"}}
+    replay = check(model, images, targets)
+    together = [set(names) for names, _ in replay(images)]
+    assert {"one", "two"} in together
+
+
+def test_no_warning_without_a_reason(caplog):
+    caplog.set_level(logging.WARNING)
+    model = UNet()
+    check(model, images_for(model))
+    assert warnings_of(caplog) == ""
