@@ -110,25 +110,26 @@ def _errors(config: dict, schema: dict) -> list[ValidationError]:
 
 def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
-    if error.validator == "type" and isinstance(error.instance, str) and _is_number(error.instance):
+    schema: Any = error.schema
+    allowed: Any = error.validator_value
+    value: Any = error.instance
+    if error.validator == "type" and isinstance(value, str) and _is_number(value):
         return (
-            f"{key}: YAML reads {error.instance} as text, not as a number. Write"
-            f" {float(error.instance)!r} (YAML requires a decimal point: 1.0e-1)"
+            f"{key}: YAML reads {value} as text, not as a number. Write"
+            f" {float(value)!r} (YAML requires a decimal point: 1.0e-1)"
         )
     if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = [name for name in error.instance if name not in known]
+        known = list(schema.get("properties", {}))
+        unknown = [name for name in value if name not in known]
         return "; ".join(f"{key}: unknown key '{name}'{_hint(name, known)}" for name in unknown)
     if error.validator == "required":
         name = error.message.split("'")[1]  # one error for each missing key
         return f"{key}: key '{name}' is missing"
     if error.validator == "enum":
-        allowed = ", ".join(
-            "null" if value is None else str(value) for value in error.validator_value
-        )
-        return f"{key}: {error.instance!r} is not one of {allowed}"
+        names = ", ".join("null" if name is None else str(name) for name in allowed)
+        return f"{key}: {value!r} is not one of {names}"
     if error.validator == "pattern":
-        return f"{key}: {error.instance!r} is not allowed. It must match {error.validator_value}"
+        return f"{key}: {value!r} is not allowed. It must match {allowed}"
     return f"{key}: {error.message}"
 
 
