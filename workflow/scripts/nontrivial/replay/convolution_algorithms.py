@@ -1,7 +1,7 @@
 """How a convolution of fixed parameters is computed: by the fastest algorithm for its map.
 
 ``direct``: torch's own, without dead taps. ``dense``: on a map of one output position, one
-matrix product over the positions that its taps meet. ``pointwise``: of a single tap, a matrix
+matrix product over the pixels that its taps meet. ``pointwise``: of a single tap, a matrix
 product over channels. Winograd's: of 3x3 taps, where that is faster.
 """
 
@@ -85,7 +85,7 @@ def _direct(
 def _dense(weight: Tensor, bias: Tensor, axes: tuple[TapGeometry, ...]) -> Convolution:
     rows, columns = axes
     channels = weight.shape[1]
-    # With one output position a live tap reads one place of the map.
+    # With one output position a live tap reads one pixel of the map.
     met, taps = [], []
     for y in np.flatnonzero(rows.live()).tolist():
         for x in np.flatnonzero(columns.live()).tolist():
@@ -99,10 +99,10 @@ def _dense(weight: Tensor, bias: Tensor, axes: tuple[TapGeometry, ...]) -> Convo
     chosen = torch.tensor(met, device=weight.device)
 
     def convolve(images: Tensor) -> Tensor:
-        places = images.permute(0, 2, 3, 1).reshape(len(images), -1, channels)
+        pixels = images.permute(0, 2, 3, 1).reshape(len(images), -1, channels)
         if not everywhere:
-            places = places.index_select(1, chosen)
-        return torch.addmm(bias, places.flatten(1), matrix)[:, :, None, None]
+            pixels = pixels.index_select(1, chosen)
+        return torch.addmm(bias, pixels.flatten(1), matrix)[:, :, None, None]
 
     return convolve
 
@@ -115,9 +115,9 @@ def _pointwise(weight: Tensor, bias: Tensor, stride: tuple[int, ...]) -> Convolu
     matrix = weight.flatten(1).t().contiguous()
 
     def convolve(images: Tensor) -> Tensor:
-        places = images.permute(2, 3, 0, 1)[:: stride[0], :: stride[1]]
-        height, width, count, channels = places.shape
-        out = torch.addmm(bias, places.reshape(-1, channels), matrix)
+        pixels = images.permute(2, 3, 0, 1)[:: stride[0], :: stride[1]]
+        height, width, count, channels = pixels.shape
+        out = torch.addmm(bias, pixels.reshape(-1, channels), matrix)
         return out.view(height, width, count, -1).permute(2, 3, 0, 1)
 
     return convolve
