@@ -19,9 +19,9 @@ STAGES = {
     "figures": (["figures/layers-digits.*"], "figures/layers-digits.svg", 8 << 10),
     "tables": (["tables/paper.*"], "tables/paper.csv", 0),
     "aggregate": (["summary.parquet", "across_seeds.parquet"], "summary.parquet", 20 << 10),
-    "evaluate": (["digits/**/targets/shortcut-2.parquet"], None, 0),
-    "examples": (["t1/**/examples.parquet"], None, 4 << 10),
-    "predict": (["digits/**/predictions/baseline.*"], None, 16 << 10),
+    "evaluate": (["digits/**/shortcut-2.parquet"], "digits/**/shortcut-2.parquet", 0),
+    "examples": (["t1/**/examples.parquet"], "t1/**/examples.parquet", 4 << 10),
+    "predict": (["digits/**/predictions"], "digits/**/predictions/baseline.json", 4 << 10),
     "train": (["networks/t1-pspnet"], "networks/t1-pspnet/seed0/model.json", 100 << 20),
     "prepare, its tables": (["data/t1"], "data/t1/dataset.json", 312 << 10),
     "prepare": (["data/digits"], "data/digits/dataset.json", 1 << 20),
@@ -87,14 +87,13 @@ def test_full_disks_are_named_and_with_space_the_results_are_the_same(finished_o
     with mounted(finished_once, tmp_path / "workflow") as disk:
         before = contents(disk.results)
         for stage, (patterns, wanted, space) in STAGES.items():
-            removed = [path for pattern in patterns for path in disk.results.glob(pattern)]
-            assert removed, stage
-            for path in removed:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (target,) = disk.results.glob(wanted)
+            for pattern in patterns:
+                for path in list(disk.results.glob(pattern)):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             disk.fill(space)
-            target = disk.results / wanted if wanted else removed[0]
-            relative = str(target.relative_to(disk.workflow.folder))
-            done = disk.workflow.snakemake("--cores", "2", relative)
+            name = str(target.relative_to(disk.workflow.folder))
+            done = disk.workflow.snakemake("--cores", "2", name)
             disk.empty()
             refused(done, disk.results, stage)
         disk.workflow.run("data")
