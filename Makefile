@@ -23,15 +23,18 @@ SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 # Expanded when a recipe runs, so when the environment is there.
 RESULTS = $(or $(shell $(BIN)/python -c 'import sys, yaml; \
 	print(yaml.safe_load(open(sys.argv[1])).get("results_dir", ""))' "$(CONFIG)"),results)
+# Of Snakemake's messages, those that concern the run as a whole.
+FEW_LINES := --quiet host reason rules
 
 .PHONY: quickstart test test-all report benchmark lint slurm lock
 
 quickstart: $(INSTALLED)
-	$(BIN)/snakemake --cores $(CORES) --resources gpu=1 --configfile config/quickstart.yaml
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=1 $(FEW_LINES) \
+		--configfile config/quickstart.yaml
 	@$(MAKE) --no-print-directory report CONFIG=config/quickstart.yaml
 
 report: $(INSTALLED)
-	$(BIN)/snakemake --configfile "$(CONFIG)" $(ARGS) --report "$(RESULTS)/report.html"
+	$(BIN)/snakemake --configfile "$(CONFIG)" $(ARGS) $(FEW_LINES) --report "$(RESULTS)/report.html"
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
 
 # DATA=folder adds the preparation of CIFAR-10 and hippocampus from that folder, and the jobs of

@@ -6,6 +6,7 @@ from nontrivial.execution import snakemake_hooks
 from nontrivial.execution.command_line import explain
 
 snakemake_hooks.collect_garbage_rarely()
+snakemake_hooks.print_few_lines(workflow)
 snakemake_hooks.lock_results(workflow, Path(RESULTS))
 
 # Jobs on several GPUs of one machine share its cores.

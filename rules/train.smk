@@ -39,7 +39,7 @@ rule train:
         " --output {output.model:q}"
         " --digest {output.digest:q}"
         " --history {output.history:q}"
-        " --checkpoint-minutes {params.checkpoint_minutes}"
+        " --checkpoint-minutes {params.checkpoint_minutes:q}"
         " --code {params.code:q}"
         " --log {log:q}"
 

@@ -6,7 +6,7 @@ import re
 from conftest import CONFIG, ROOT, copy_workflow, write_volumes
 
 # One word whatever it contains: quoted, or no text that a user chooses.
-QUOTED = re.compile(r"\{[^{}]+:q\}|\{threads\}|\{wildcards\.seed\}|\{params\.checkpoint_minutes\}")
+QUOTED = re.compile(r"\{[^{}]+:q\}|\{threads\}|\{wildcards\.seed\}")
 
 
 def test_a_small_run_and_its_report(tmp_path):

@@ -34,6 +34,7 @@ def test_the_report_is_written_where_the_configuration_says(tmp_path, text, resu
     assert snakemake[1:] == [
         *("--configfile", str(config)),
         *("--config", "data_dir=raw"),
+        *("--quiet", "host", "reason", "rules"),
         *("--report", f"{results}/report.html"),
     ]
 

@@ -8,6 +8,7 @@ against the installed release: try a new one with that test first.
 import argparse
 import functools
 import gc
+import logging
 import os
 import signal
 import sys
@@ -20,7 +21,9 @@ import psutil
 from snakemake import cli
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from nontrivial.errors import UserError
 from nontrivial.execution import results_lock
@@ -126,6 +129,35 @@ def limit_gpus(workflow: "Workflow") -> int:
 
 
 # Before the jobs are planned
+
+
+class _FewLines(logging.Filter):
+    """Drops what Snakemake prints for each job, and all but every tenth of its progress lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tenths = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = getattr(record, "event", None)
+        if event == LogEvent.PROGRESS:
+            before, self._tenths = self._tenths, 10 * vars(record)["done"] // vars(record)["total"]
+            return self._tenths > before
+        if event in (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED):
+            return False
+        # Of the scheduler, and for each file of a report.
+        return not record.getMessage().startswith(("Select jobs to execute", "Adding "))
+
+
+def print_few_lines(workflow: "Workflow") -> None:
+    """Print no lines about single jobs if the user asked for ``--quiet rules``.
+
+    Snakemake itself still prints five lines for each job then.
+    """
+    if Quietness.RULES in (workflow.output_settings.quiet or ()):
+        for handler in logger.handlers:
+            if not any(isinstance(one, _FewLines) for one in handler.filters):
+                handler.addFilter(_FewLines())
 
 
 def collect_garbage_rarely() -> None:
