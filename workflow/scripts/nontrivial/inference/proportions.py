@@ -34,6 +34,11 @@ class PairedCounts:
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95% score interval of ``hits`` in ``n``, without continuity correction.
 
+    Example:
+        >>> low, high = wilson(84, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.756, 0.899)
+
     Raises:
         ValueError: not 0 <= hits <= n, or n is 0.
 

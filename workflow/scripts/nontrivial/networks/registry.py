@@ -46,8 +46,9 @@ def table_file(name: str) -> Path:
     """Return the path of the kernel table of a network that comes with the library.
 
     Example:
-        >>> table_file("resnet34").name
-        'resnet34.tsv'
+        >>> from nontrivial.networks.kernel_table import read_table
+        >>> len(read_table(table_file("resnet34")))
+        36
 
     Raises:
         UserError: the library has no network of this name.
