@@ -8,7 +8,7 @@ from nontrivial.data.array_stream import array_stream
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 5), max_size=6), st.sampled_from(["uint8", "float32", "int64"]))
-def test_the_file_is_what_numpy_would_save(tmp_path_factory, lengths, dtype):
+def test_the_file_equals_what_numpy_saves(tmp_path_factory, lengths, dtype):
     folder = tmp_path_factory.mktemp("array")
     rows = np.arange(sum(lengths) * 6).reshape(-1, 2, 3).astype(dtype)
     with array_stream(folder / "streamed.npy", (2, 3), dtype) as stream:
@@ -25,7 +25,7 @@ def test_views_are_written_in_order(tmp_path):
     assert np.array_equal(np.load(tmp_path / "a.npy"), rows)
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.npy"
     path.write_bytes(b"old")
 
@@ -41,7 +41,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [np.zeros((1, 3), np.uint8), np.zeros((1, 2), np.float32)])
-def test_rows_of_another_kind_are_refused(tmp_path, rows):
+def test_rows_of_another_shape_or_dtype_are_refused(tmp_path, rows):
     with (
         pytest.raises(ValueError, match="rows"),
         array_stream(tmp_path / "a.npy", (2,), "uint8") as stream,

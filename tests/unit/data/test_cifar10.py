@@ -30,7 +30,7 @@ def parquet(folder, train=None, pictures=None):
 
 @pytest.fixture
 def published(monkeypatch):
-    """Let small batches stand for the published ones."""
+    """Make small batches pass for the published ones."""
 
     def stand_in(checksums):
         monkeypatch.setattr(read_batch, "__defaults__", (checksums,))
@@ -89,7 +89,7 @@ def test_batches_and_their_archive_give_the_same(tmp_path, published, monkeypatc
     assert archive.exists()
 
 
-def test_a_pickle_posing_as_a_batch_is_not_opened(tmp_path):
+def test_a_pickle_without_the_published_digest_is_not_opened(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     raw.write_batches(folder)
     with pytest.raises(UserError, match="data_batch_1: not the published CIFAR-10 file"):
@@ -152,13 +152,13 @@ def test_a_truncated_jpeg(tmp_path_factory, part):
     assert not [p for p in (folder / "out").rglob("*") if p.is_file()]
 
 
-def test_a_picture_of_another_size(tmp_path):
+def test_an_image_of_another_size(tmp_path):
     parquet(tmp_path, pictures=[raw.picture(row, size=28) for row in range(30)])
     with pytest.raises(UserError, match="is 28 x 28 pixels, but must be 32 x 32"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
-def test_a_damaged_picture_file(tmp_path):
+def test_a_damaged_image_file(tmp_path):
     raw.write_class_folders(tmp_path, train=3, test=1)
     path = tmp_path / "train" / "cat" / "0001.png"
     path.write_bytes(path.read_bytes()[:500])
@@ -182,19 +182,19 @@ def test_parquet_without_the_columns(tmp_path, table):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
-def test_a_label_that_is_no_class(tmp_path):
+def test_a_label_that_is_not_a_class(tmp_path):
     parquet(tmp_path, train=[*range(10), *range(10), 10])
     with pytest.raises(UserError, match="label 10 is not a class of CIFAR-10"):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
-def test_more_validation_than_there_is(tmp_path):
+def test_more_validation_images_than_there_are(tmp_path):
     parquet(tmp_path)
     with pytest.raises(UserError, match="class 0 has 3 image"):
         cifar10.prepare({"validation": 30, "split_seed": 0}, tmp_path, tmp_path / "out")
 
 
-def test_an_archive_that_holds_something_else(tmp_path, monkeypatch):
+def test_an_archive_without_the_batches(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     archive = tmp_path / archives.CIFAR10.name
     with tarfile.open(archive, "w:gz") as tar:

@@ -111,7 +111,7 @@ def test_a_truncated_archive(tmp_path, suffix, part):
         unpack(path, tmp_path / "out")
 
 
-def test_an_archive_that_reaches_outside(tmp_path):
+def test_an_archive_that_writes_outside_the_folder(tmp_path):
     path = tmp_path / "data.tar"
     (tmp_path / "evil").write_text("x")
     with tarfile.open(path, "w") as tar:

@@ -61,12 +61,12 @@ def test_mni152_white_matter_is_brighter_than_grey(tmp_path):
     assert means == sorted(means)
 
 
-def test_mni152_refuses_to_cut_the_brain(tmp_path):
+def test_mni152_refuses_to_crop_the_brain(tmp_path):
     with pytest.raises(UserError, match="cropping to 64 x 64 would remove"):
         mni152.prepare(MNI | {"size": [64, 64]}, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_slabs_need_slices():
+def test_too_few_slices_for_slabs():
     with pytest.raises(UserError, match="too few"):
         mni152.split_slabs(0, 20, MNI["fractions"], gap=8)

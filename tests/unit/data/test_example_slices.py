@@ -22,7 +22,7 @@ def test_ties_go_to_the_lowest_slice_whatever_the_order_of_rows():
     assert choose(["a", "a", "a"], [7, 3, 5], masks_with(4, 4, 4), 1) == [1]
 
 
-def test_fewer_subjects_than_asked_for_are_all_taken():
+def test_all_subjects_are_chosen_if_there_are_fewer():
     assert choose(["a", "b"], [0, 0], masks_with(0, 1), 5) == [0, 1]
 
 

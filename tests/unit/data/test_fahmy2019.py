@@ -31,14 +31,14 @@ def prepare(tmp_path, **changes):
 
 
 def ring() -> np.ndarray:
-    """The mask that the contours of the example mean, worked out from radii."""
+    """Return the mask of the example's contours, computed from their radii."""
     rows, columns = np.mgrid[:24, :20]
     distance = np.hypot(rows - 12, columns - 8)
     return (distance < 5.98) & (distance > 2.99)
 
 
 @pytest.mark.parametrize("cells", [False, True])
-def test_slices_and_masks_are_the_images_and_rings(tmp_path, cells):
+def test_slices_and_masks_equal_the_images_and_rings(tmp_path, cells):
     raw.write_matlab(tmp_path / FILE, patients=4, cells=cells)
     out = prepare(tmp_path)
     description = read_description(out / "dataset.json")
@@ -53,7 +53,7 @@ def test_slices_and_masks_are_the_images_and_rings(tmp_path, cells):
         volume = np.random.default_rng(patient).normal(500, 50, (24, 20, 2, 3))[..., time]
         expected = (volume - volume.mean()) / volume.std()
         assert np.allclose(images[row["sample"], 0], expected[:, :, row["slice"]], atol=1e-4)
-        assert np.mean(masks[row["sample"]] == ring()) > 0.98  # a polygon of 60 is no circle
+        assert np.mean(masks[row["sample"]] == ring()) > 0.98  # a polygon of 60 points is not a circle
 
 
 def test_a_patient_is_in_one_split(tmp_path):
@@ -95,7 +95,7 @@ def test_a_missing_file(tmp_path):
         prepare(tmp_path)
 
 
-def test_a_folder_in_its_place(tmp_path):
+def test_a_folder_instead_of_the_file(tmp_path):
     (tmp_path / FILE).mkdir()
     with pytest.raises(UserError, match=rf"{FILE}: not a readable MATLAB"):
         prepare(tmp_path)
@@ -103,7 +103,7 @@ def test_a_folder_in_its_place(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.99))
-def test_truncated(tmp_path_factory, part):
+def test_a_truncated_file(tmp_path_factory, part):
     folder = tmp_path_factory.mktemp("truncated")
     raw.write_matlab(folder / FILE, patients=3, cells=False)
     content = (folder / FILE).read_bytes()
@@ -124,7 +124,7 @@ def test_truncated(tmp_path_factory, part):
         (lambda file: _shorten(file), "different numbers of patients"),
     ],
 )
-def test_another_structure(tmp_path, change, problem):
+def test_an_unexpected_structure(tmp_path, change, problem):
     raw.write_matlab(tmp_path / FILE, patients=4, cells=False)
     with h5py.File(tmp_path / FILE, "r+") as file:
         change(file)

@@ -8,13 +8,13 @@ VOLUME = np.random.default_rng(0).gamma(2, 300, (8, 9, 10)).astype(np.float32)
 
 
 @pytest.mark.parametrize("method", ["zscore", "minmax", "percentile"])
-def test_scale_and_offset_of_the_scanner_do_not_matter(method):
+def test_scale_and_offset_of_intensities_do_not_matter(method):
     once = normalize(VOLUME, method, "v")
     assert once.dtype == np.float32
     assert np.allclose(normalize(7 * VOLUME + 1000, method, "v"), once, atol=1e-4)
 
 
-def test_what_each_method_promises():
+def test_the_range_of_each_method():
     scored = normalize(VOLUME, "zscore", "v")
     assert (scored.mean(), scored.std()) == pytest.approx((0, 1), abs=1e-5)
     ranged = normalize(VOLUME, "minmax", "v")

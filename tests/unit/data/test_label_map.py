@@ -21,7 +21,7 @@ def test_select():
     assert mapping.apply(LABEL, PATH).tolist() == [[0, 0], [0, 1]]
 
 
-def test_values_that_are_not_in_the_map_are_named():
+def test_values_missing_from_the_map_are_named():
     with pytest.raises(UserError, match=r"label.nii.gz: .* 2, 53 are not in label_map"):
         LabelMap({"0": 0, "17": 1}, ["background", "left"]).apply(LABEL, PATH)
     with pytest.raises(UserError, match="17, 53"):
@@ -36,11 +36,11 @@ def test_values_that_are_not_in_the_map_are_named():
         ({"0": 0}, "no value is mapped to class tissue"),
     ],
 )
-def test_maps_that_make_no_sense(mapping, problem):
+def test_invalid_maps(mapping, problem):
     with pytest.raises(UserError, match=problem):
         LabelMap(mapping, ["background", "tissue"])
 
 
-def test_one_class_is_none():
+def test_one_class_is_too_few():
     with pytest.raises(UserError, match="classes"):
         LabelMap(None, ["background"])

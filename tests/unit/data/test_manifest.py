@@ -49,7 +49,7 @@ def test_moving_the_folder_keeps_the_identity(data, cache, tmp_path):
 
 
 @pytest.mark.parametrize("age", [-86400, 86400])
-def test_other_content_of_the_same_size_is_noticed_whatever_its_time(data, cache, age):
+def test_changed_content_of_equal_size_is_noticed_whatever_its_time(data, cache, age):
     before = source_identity(NIFTI, data, cache)
     path = source_files(NIFTI, data)[0]
     status = path.stat()
@@ -110,7 +110,7 @@ def test_embedded_missing_and_downloadable(tmp_path, cache):
 @pytest.mark.parametrize(
     ("source", "archive"), [("cifar10", CIFAR10), ("hippocampus", HIPPOCAMPUS)]
 )
-def test_the_download_itself_makes_nothing_stale(source, archive, tmp_path, cache, monkeypatch):
+def test_a_download_makes_nothing_stale(source, archive, tmp_path, cache, monkeypatch):
     content = b"stands for the published archive"
     md5 = hashlib.md5(content).hexdigest()
     same = type(archive)(archive.name, archive.url, md5)

@@ -51,7 +51,7 @@ def test_folders(tmp_path):
     assert len(set.union(*subjects)) == 4
 
 
-def test_a_slice_is_where_the_volume_has_it(tmp_path):
+def test_slices_keep_their_place_in_the_volume(tmp_path):
     raw.write_folders(tmp_path)
     out = prepare(tmp_path, intensity="minmax")
     images, masks = open_split(out, "test")
@@ -68,7 +68,7 @@ def test_a_slice_is_where_the_volume_has_it(tmp_path):
     assert images[:, 0, :3].max() == 0
 
 
-def test_twice_gives_the_same_bytes(tmp_path):
+def test_preparing_twice_gives_equal_bytes(tmp_path):
     raw.write_folders(tmp_path)
     out = prepare(tmp_path)
     first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -79,7 +79,7 @@ def test_twice_gives_the_same_bytes(tmp_path):
     assert (out / "mine.txt").read_text() == "kept"
 
 
-def test_a_failure_keeps_what_was_prepared_before(tmp_path):
+def test_a_failure_keeps_the_earlier_data_set(tmp_path):
     names = raw.write_folders(tmp_path)
     out = prepare(tmp_path)
     first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -159,12 +159,12 @@ def test_table_without_a_split(tmp_path):
         ("\udcff", "not a tab-separated table in UTF-8"),
     ],
 )
-def test_tables_that_make_no_sense(tmp_path, text, problem):
+def test_invalid_tables(tmp_path, text, problem):
     (tmp_path / "t1.tsv").write_bytes(text.encode("utf-8", "surrogateescape"))
     refuse(tmp_path, problem, images=None, labels=None, table="t1.tsv")
 
 
-def test_a_folder_in_place_of_a_table(tmp_path):
+def test_a_folder_instead_of_a_table(tmp_path):
     (tmp_path / "t1.tsv").mkdir()
     refuse(tmp_path, "t1.tsv: cannot be read", images=None, labels=None, table="t1.tsv")
 
@@ -245,7 +245,7 @@ def test_too_few_subjects(tmp_path):
     refuse(tmp_path, "1 subjects are too few to split", subject_pattern="brain")
 
 
-def test_subjects_that_are_not_found(tmp_path):
+def test_images_without_a_subject(tmp_path):
     raw.write_folders(tmp_path)
     refuse(tmp_path, "does not match subject_pattern", subject_pattern=r"sub-(\d+)")
     refuse(tmp_path, "not a regular expression", subject_pattern="(")
@@ -282,7 +282,7 @@ def test_decathlon_folder(tmp_path):
     assert len(rows(out, "train")) == raw.SHAPE[1] * (len(index["training"]) - 2)
 
 
-def test_hippocampus_in_every_form_gives_the_same(tmp_path, monkeypatch):
+def test_every_form_of_hippocampus_gives_equal_data(tmp_path, monkeypatch):
     numbers = [1, 3, 4, 6, 7, 8, 11, 12]
     task = tmp_path / "a" / "Task04_Hippocampus"
     raw.write_decathlon(task, numbers)
@@ -309,7 +309,7 @@ def test_hippocampus_in_every_form_gives_the_same(tmp_path, monkeypatch):
             assert third == first[type(folder)(split) / name]
 
 
-def test_two_volumes_of_one_person_stay_together(tmp_path):
+def test_two_volumes_of_one_subject_stay_in_one_split(tmp_path):
     pairs = [
         Pair(f"hippocampus_{n:03d}", "", "", tmp_path, tmp_path) for n in (4, 3, 1, 6, 394, 393)
     ]
@@ -324,7 +324,7 @@ def test_two_volumes_of_one_person_stay_together(tmp_path):
     }
 
 
-def test_hippocampus_files_need_their_number(tmp_path):
+def test_hippocampus_files_must_have_a_number(tmp_path):
     raw.write_folders(tmp_path / "hippocampus")
     with pytest.raises(UserError, match="its name must be hippocampus_<number>"):
         hippocampus.prepare(HIPPOCAMPUS, tmp_path, tmp_path / "out")

@@ -24,7 +24,7 @@ def test_order_and_repetition_of_subjects_do_not_matter(subjects, seed):
     assert splits.by_subject([*reversed(subjects), *subjects], FRACTIONS, seed) == once
 
 
-def test_the_split_is_for_all_time():
+def test_the_split_never_changes():
     of = splits.by_subject([f"person-{k:03d}" for k in range(130)], FRACTIONS, seed=0)
     assert Counter(of.values()) == {"train": 91, "val": 13, "test": 26}
     assert sorted(s for s, split in of.items() if split == "val")[:3] == VAL_OF_SEED_0
@@ -35,7 +35,7 @@ VAL_OF_SEED_0 = [
     "person-009",
     "person-012",
     "person-030",
-]  # golden: a change would move people between splits
+]  # a change would move subjects between splits
 
 
 @pytest.mark.parametrize("subjects", [[], ["a"], ["a", "b"]])
@@ -52,7 +52,7 @@ def test_too_few_subjects(subjects):
         {"train": 0.7, "val": 0.2, "test": 0.2},
     ],
 )
-def test_fractions_that_make_no_sense(fractions):
+def test_invalid_fractions(fractions):
     with pytest.raises(UserError, match="fractions"):
         splits.check_fractions(fractions)
 
@@ -72,7 +72,7 @@ def test_balanced_takes_the_same_number_of_every_class(number, seed):
     assert max(taken.values(), default=0) - min((taken[c] for c in range(10)), default=0) <= 1
 
 
-def test_balanced_leaves_every_class_something():
+def test_balanced_leaves_images_in_every_class():
     with pytest.raises(UserError, match="class 0 has 2 image"):
         splits.balanced([0, 0, 1, 1, 1], 4, 2, 0)
 

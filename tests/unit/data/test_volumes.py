@@ -34,7 +34,7 @@ def test_every_format(tmp_path, suffix):
     assert np.array_equal(volume.label, raw.label_voxels())
 
 
-def test_any_orientation_comes_out_as_ras(tmp_path):
+def test_every_orientation_becomes_ras(tmp_path):
     plain = nib.Nifti1Image(VOXELS, np.diag([1.0, 2.0, 3.0, 1.0]))
     labels = nib.Nifti1Image(raw.label_voxels(), plain.affine)
     turned = nib.orientations.ornt_transform(
@@ -59,7 +59,7 @@ def test_frames(tmp_path):
         reading.read(files, 2)
 
 
-def test_one_frame_needs_no_choice(tmp_path):
+def test_a_single_frame_need_not_be_chosen(tmp_path):
     files = written(tmp_path, image=VOXELS[..., None])
     assert np.array_equal(reading.read(files, None).image, VOXELS)
 
@@ -103,7 +103,7 @@ def test_an_affine_without_inverse(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([".nii.gz", ".nii", ".mgz"]), st.floats(0, 0.99), st.booleans())
-def test_truncated(tmp_path_factory, suffix, part, image):
+def test_a_truncated_file(tmp_path_factory, suffix, part, image):
     files = written(tmp_path_factory.mktemp("truncated"), suffix=suffix)
     path = files.image if image else files.label
     content = path.read_bytes()
@@ -122,7 +122,7 @@ def test_a_text_file_with_the_name_of_a_volume(tmp_path):
         reading.read(files, None)
 
 
-def test_a_folder_in_place_of_a_volume(tmp_path):
+def test_a_folder_instead_of_a_volume(tmp_path):
     files = written(tmp_path, suffix=".nii")
     files.label.unlink()
     files.label.mkdir()
@@ -131,7 +131,7 @@ def test_a_folder_in_place_of_a_volume(tmp_path):
 
 
 def test_no_permission():
-    with tempfile.TemporaryDirectory() as name:  # tmp_path lies in a folder of the user's own
+    with tempfile.TemporaryDirectory() as name:  # other users cannot enter tmp_path
         folder = Path(name)
         folder.chmod(0o755)
         files = written(folder)

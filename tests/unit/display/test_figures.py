@@ -120,7 +120,7 @@ def test_no_text_is_clipped_or_overlaps(tmp_path, drawn, program, network, metri
 
 
 @pytest.mark.parametrize("program", [plot_layers, plot_map, plot_interventions])
-def test_same_results_same_bytes(tmp_path, program):
+def test_equal_results_give_equal_bytes(tmp_path, program):
     one = draw(program, tmp_path, "resnet18", "accuracy", (0,), 180, "one")
     two = draw(program, tmp_path, "resnet18", "accuracy", (0,), 180, "two")
     for first, second in zip(one, two, strict=True):
@@ -130,7 +130,7 @@ def test_same_results_same_bytes(tmp_path, program):
 
 
 @pytest.mark.parametrize("program", [plot_layers, plot_map, plot_interventions])
-def test_a_demonstration_says_so_in_the_figure(tmp_path, drawn, program):
+def test_figures_mark_a_demonstration(tmp_path, drawn, program):
     draw(program, tmp_path, "pspnet_resnet34", "dice", (0,), 180, demonstration=True)
     texts = [name for name, _ in drawn[0][1]]
     assert any("DEMONSTRATION" in text for text in texts)
@@ -282,7 +282,7 @@ def test_learning_curves_hold_the_history(tmp_path, drawn, width, epochs):
     assert stars == pytest.approx([0.71, 0.70, 0.69])
 
 
-def test_learning_curves_want_one_history_per_seed(tmp_path):
+def test_learning_curves_require_one_history_per_seed(tmp_path):
     settings = {"training": "t", "seeds": [0, 1], "width_mm": 180, "dpi": 60}
     history = [write_history(tmp_path / "0.parquet")]
     with pytest.raises(UserError, match="1 file for 2 seeds"):

@@ -32,7 +32,7 @@ def outcomes_with(tmp_path, values, network="resnet18", **options):
 
 
 def drops(rule):
-    """Values from a rule: target -> drop, below a baseline of 0.9."""
+    """Return values by target, a drop below a baseline of 0.9."""
     return lambda target, seed: 0.9 if target.kind == "baseline" else 0.9 - rule(target)
 
 
@@ -73,7 +73,7 @@ def test_with_seeds_the_table_holds_the_mean_and_its_t_interval(tmp_path):
     assert "3 seeds, 95% t intervals over seeds" in describe(outcomes)
 
 
-def test_paper_tables_pair_each_value_with_ours(tmp_path):
+def test_paper_tables_pair_each_value_with_this_run(tmp_path):
     rows = made_results.rows("c", "resnet34")
     t1 = made_results.rows("t", "pspnet_resnet34", metric="dice", dataset="hippocampus")
     files = made_results.write(tmp_path, rows, t1)
@@ -117,7 +117,7 @@ def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["p", "c", "t"])
-def test_demonstration_is_said_in_every_table(tmp_path, table):
+def test_tables_mark_a_demonstration(tmp_path, table):
     rows = made_results.rows("d", "pspnet_resnet34", metric="dice", demonstration=True)
     files = made_results.write(tmp_path, rows)
     settings = {"experiments": [{"name": "d", "paper": "t1", "source": "mni152"}]}
@@ -158,7 +158,7 @@ def test_claims_are_decided_by_verdicts(tmp_path, claim, drop, expected):
     assert verdict(tmp_path, claim, drop) == expected
 
 
-def test_segmentation_claim_wants_the_last_block_to_matter(tmp_path):
+def test_segmentation_claim_requires_a_non_trivial_last_block(tmp_path):
     options = {"network": "pspnet_resnet34", "metric": "dice"}
     assert verdict(tmp_path, "back-segmentation", lambda t: 0.5, **options) == "holds"
     assert verdict(tmp_path, "back-segmentation", lambda t: 0.0, **options) == "does not hold"
@@ -183,7 +183,7 @@ def test_equal_kernel_sets_count_once(tmp_path):
     distinct = {outcome.kernels for outcome in [*blocks, *both.of_kind("layer")]}
     assert len(blocks) > len({outcome.kernels for outcome in blocks})
     evidence = judge(CLAIMS["similar-performance"], both).evidence
-    assert f"Of {len(distinct) - 1} targets" in evidence  # less the stem, which cuts
+    assert f"Of {len(distinct) - 1} targets" in evidence  # all but the stem, which is cut
 
 
 def test_evidence_holds_the_numbers(tmp_path):
@@ -193,7 +193,7 @@ def test_evidence_holds_the_numbers(tmp_path):
     evidence = judge(CLAIMS["back-classification"], outcomes).evidence
     assert "block-4-first-unit: accuracy 0.888, drop 0.012 [0.006, 0.018]" in evidence
     assert "Baseline 0.900" in evidence
-    assert "11% in block-4-first-unit" in evidence  # weights that ever see a pixel
+    assert "11% in block-4-first-unit" in evidence  # live weights
 
 
 def test_claims_table_has_every_claim(tmp_path):
@@ -202,13 +202,13 @@ def test_claims_table_has_every_claim(tmp_path):
     assert {row["claim"] for row in read_csv(tmp_path / "c.csv")} == set(CLAIMS)
 
 
-def test_unknown_experiment_is_one_clear_line(tmp_path):
+def test_unknown_experiment_is_a_user_error(tmp_path):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
     with pytest.raises(UserError, match="no rows for experiment 'x'; it has c;"):
         tabulate_targets({"experiment": "x"}, *files, *outputs(tmp_path, "t"))
 
 
-def test_unknown_rule_is_one_clear_line(tmp_path):
+def test_unknown_rule_is_a_user_error(tmp_path):
     text = (PAPER / "claims.csv").read_text().replace(",every,", ",most,")
     (tmp_path / "claims.csv").write_text(text)
     outcomes = outcomes_with(tmp_path, drops(lambda t: 0.5))
@@ -217,14 +217,14 @@ def test_unknown_rule_is_one_clear_line(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 cut short"])
-def test_truncated_summary_is_one_clear_line(tmp_path, content):
+def test_truncated_summary_is_a_user_error(tmp_path, content):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
     files[0].write_bytes(content)
     with pytest.raises(UserError, match=r"summary\.parquet"):
         read_results(*files)
 
 
-def test_the_checked_in_values_are_the_paper_s():
+def test_the_stored_values_are_those_of_the_paper():
     values = read_paper_values(PAPER / "results.csv")
     by_table = {
         number: [value.value for value in values if value.table == number] for number in range(1, 5)

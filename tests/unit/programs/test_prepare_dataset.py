@@ -37,7 +37,7 @@ def test_from_the_command_line(tmp_path):
     assert "prepared" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):
+def test_an_error_is_one_line_and_leaves_no_files(tmp_path):
     names = raw.write_folders(tmp_path)
     (tmp_path / "labels" / names[0]).unlink()
     done = run(tmp_path, raw.volume_settings())
@@ -56,7 +56,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path):
         ({"axis": None}, "datasets.t1.axis: is missing"),
     ],
 )
-def test_settings_that_make_no_sense(tmp_path, change, problem):
+def test_invalid_settings(tmp_path, change, problem):
     settings = raw.volume_settings() | change
     if settings["axis"] is None:
         del settings["axis"]

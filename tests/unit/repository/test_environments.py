@@ -50,7 +50,7 @@ PACKAGE_OF = {
 
 
 def imported(program):
-    """Return the libraries that a program and its modules of ours import, directly or not."""
+    """Return the libraries that a program imports, directly or through the library."""
     pending, seen, libraries = [program], set(), set()
     while pending:
         path = pending.pop()
@@ -81,7 +81,7 @@ def rules():
 
 
 @pytest.mark.parametrize(("program", "environment"), list(rules()))
-def test_environments_hold_what_their_programs_import(program, environment):
+def test_environments_have_what_their_programs_import(program, environment):
     text = (ROOT / "envs" / f"{environment}.yaml").read_text()
     held = set(re.findall(r"- ([a-z0-9-]+)==", text))
     assert imported(ROOT / "workflow" / "scripts" / program) <= held
