@@ -39,13 +39,13 @@ def judge_claims(
     """Decide every claim in every experiment; write CSV, Markdown and HTML tables.
 
     Args:
-        settings: ``experiments``, a list of names.
+        settings: mapping with ``experiments``, a list of names.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
         claims: table of the paper's claims.
-        csv: output, one row per claim and experiment.
-        markdown: output.
-        html: output.
+        csv: the table as CSV, one row per claim and experiment, to write.
+        markdown: the table as Markdown, to write.
+        html: the table as HTML, to write.
 
     Raises:
         UserError: a file cannot be read, or an experiment has no results.

@@ -47,8 +47,8 @@ def plot_interventions(
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
         paper: the paper's numbers.
-        svg: output.
-        png: output.
+        svg: the figure as SVG, to write.
+        png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read, or the experiment has neither kind of target.

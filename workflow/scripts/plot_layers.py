@@ -36,11 +36,11 @@ def plot_layers(settings: dict, summary: Path, across_seeds: Path, svg: Path, pn
     """Plot one mark per kernel in forward order with its interval, and the baseline.
 
     Args:
-        settings: ``experiment``, ``width_mm``, ``dpi``.
+        settings: mapping with ``experiment``, ``width_mm`` and ``dpi``.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
-        svg: output.
-        png: output.
+        svg: the figure as SVG, to write.
+        png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read, or the experiment has no layer targets.

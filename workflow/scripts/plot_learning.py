@@ -41,8 +41,8 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
         settings: ``training``, ``seeds`` (in the order of the histories), ``width_mm``, ``dpi``.
         dataset: ``dataset.json`` of the data it trained on.
         history: ``training.parquet`` of every seed.
-        svg: output.
-        png: output.
+        svg: the figure as SVG, to write.
+        png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read, or seeds and histories differ in number.

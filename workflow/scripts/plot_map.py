@@ -52,12 +52,12 @@ def plot_map(
     """Draw every kernel of the network in its place, coloured by the drop when it is zeroed.
 
     Args:
-        settings: ``experiment``, ``width_mm``, ``dpi``.
+        settings: mapping with ``experiment``, ``width_mm`` and ``dpi``.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
         kernels: the network's kernel table.
-        svg: output.
-        png: output.
+        svg: the figure as SVG, to write.
+        png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read, or a kernel has no layer target in the results.

@@ -49,8 +49,8 @@ def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: P
         settings: ``experiment``, ``targets`` (columns, in order), ``width_mm``, ``dpi``.
         dataset: ``dataset.json``, for the names of the classes.
         examples: slices and predictions.
-        svg: output.
-        png: output.
+        svg: the figure as SVG, to write.
+        png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read or lacks a target.

@@ -93,14 +93,14 @@ def tabulate_paper(
     """Write Tables 1 to 4 of the paper beside the results of this run as CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiments``, a list of ``name``, ``paper`` (the paper's task to compare with,
-            ``cifar10`` or ``t1``, or None) and ``source`` of the data.
+        settings: mapping with ``experiments``, a list of ``name``, ``paper`` (the paper's task to
+            compare with, ``cifar10`` or ``t1``, or None) and ``source`` of the data.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
         paper: the paper's numbers.
-        csv: output, at full precision, one row per number.
-        markdown: output.
-        html: output.
+        csv: the table as CSV at full precision, one row per number, to write.
+        markdown: the table as Markdown, to write.
+        html: the table as HTML, to write.
 
     Raises:
         UserError: a file cannot be read, or an experiment has no results.

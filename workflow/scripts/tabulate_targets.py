@@ -51,12 +51,12 @@ def tabulate_targets(
     """Write the table of all targets of one experiment as CSV, Markdown and HTML.
 
     Args:
-        settings: ``experiment``, its name.
+        settings: mapping with ``experiment``, its name.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
-        csv: output, at full precision.
-        markdown: output.
-        html: output.
+        csv: the table as CSV at full precision, to write.
+        markdown: the table as Markdown, to write.
+        html: the table as HTML, to write.
 
     Raises:
         UserError: a file cannot be read, or the experiment has no results.

@@ -17,6 +17,7 @@ PUBLIC = (
     "nontrivial.display.text_tables.to_csv",
     "nontrivial.inference.proportions.wilson",
     "nontrivial.networks.registry.table_file",
+    "nontrivial.replay.engine.Replay",
 )
 
 
