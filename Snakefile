@@ -30,16 +30,6 @@ include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 
 
-localrules:
-    all,
-    data,
-    networks,
-    predictions,
-    summary,
-    tables,
-    figures,
-
-
 # Snakemake does not notice that an intermediate file is missing, and a failed job leaves none. So
 # this rule asks for every result that numbers rest on, not only for the last ones.
 rule all:

@@ -11,22 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# What a notebook user writes first.
-SNIPPET = """
-import torch
-from nontrivial.networks.kernel_table import read_table
-from nontrivial.networks.registry import table_file
-from nontrivial.replay import Replay
-
-model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3))
-replay = Replay(model.eval(), (1, 8, 8), {"baseline": [], "first": ["0"]}, batch_size=5)
-outputs = {name: output for names, output in replay(torch.rand(5, 1, 8, 8)) for name in names}
-with torch.no_grad():
-    model[0].weight.zero_()
-assert not torch.equal(*outputs.values())
-assert len(read_table(table_file("resnet34"))) == 36
-"""
-# Makes every package but those named on the command line impossible to import.
+# What the documentation shows to users of the library.
+(SNIPPET,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "usage.md").read_text(), re.DOTALL)
+# Makes some packages impossible to import.
 ONLY_THE_BASE = """
 import sys
 
@@ -76,15 +63,18 @@ def installed(tmp_path_factory) -> Path:
     return python
 
 
-def run(python: Path, code: str, folder: Path) -> None:
+def run(python: Path, code: str, folder: Path) -> str:
     done = subprocess.run(
         [python, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_engine_and_the_kernel_tables_work_from_another_folder(installed, tmp_path):
-    run(installed, SNIPPET, tmp_path)
+    printed = run(installed, SNIPPET, tmp_path)
+    assert "{'baseline': 'ok', 'first': 'cut'}" in printed
+    assert "36 conv1" in printed
 
 
 def test_the_engine_needs_the_base_dependencies_only(installed, tmp_path):

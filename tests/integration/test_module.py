@@ -54,6 +54,7 @@ def test_dry_run_of_the_quick_start(study):
     text = done.stdout + done.stderr
     for rule in ("prepare", "train", "predict", "evaluate", "aggregate", "plot_map"):
         assert f"nontrivial_{rule} " in text
+    assert "localrules" not in text  # they would name rules that the importing workflow renamed
 
 
 def test_a_data_set_is_prepared_in_the_folder_of_the_importing_workflow(study):

@@ -53,9 +53,7 @@ def test_slices_and_masks_equal_the_images_and_rings(tmp_path, cells):
         volume = np.random.default_rng(patient).normal(500, 50, (24, 20, 2, 3))[..., time]
         expected = (volume - volume.mean()) / volume.std()
         assert np.allclose(images[row["sample"], 0], expected[:, :, row["slice"]], atol=1e-4)
-        assert (
-            np.mean(masks[row["sample"]] == ring()) > 0.98
-        )  # a polygon is not a circle
+        assert np.mean(masks[row["sample"]] == ring()) > 0.98  # a polygon is not a circle
 
 
 def test_a_patient_is_in_one_split(tmp_path):
