@@ -132,21 +132,25 @@ def limit_gpus(workflow: "Workflow") -> int:
 
 
 class _FewLines(logging.Filter):
-    """Drops what Snakemake prints for each job, and all but every tenth of its progress lines."""
+    """Drops lines about single jobs and files, and prints the progress a few times only."""
+
+    DROPPED_EVENTS = (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.RESOURCES_INFO)
+    DROPPED_TEXTS = ("Select jobs to execute", "Using shell", "Building DAG", "Adding ")
+    PROGRESS_LINES = 5
 
     def __init__(self) -> None:
         super().__init__()
-        self._tenths = 0
+        self._printed = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(record, "event", None)
         if event == LogEvent.PROGRESS:
-            before, self._tenths = self._tenths, 10 * vars(record)["done"] // vars(record)["total"]
-            return self._tenths > before
-        if event in (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED):
+            part = self.PROGRESS_LINES * vars(record)["done"] // vars(record)["total"]
+            before, self._printed = self._printed, part
+            return part > before
+        if event in self.DROPPED_EVENTS:
             return False
-        # Of the scheduler, and for each file of a report.
-        return not record.getMessage().startswith(("Select jobs to execute", "Adding "))
+        return not record.getMessage().startswith(self.DROPPED_TEXTS)
 
 
 def print_few_lines(workflow: "Workflow") -> None:
