@@ -1,10 +1,10 @@
-"""Time aggregation, and what is shown of it, with many targets, as JSON.
+"""Time aggregation, a table and a figure with many targets, as JSON.
 
-The targets' files are real ones of a finished run (``--results``: an experiment's folder, say
-``results/quickstart/digits``), written again under as many seeds as it takes; what differs is
-the seed. The real ``aggregate_results.py`` reads them from a warm cache and writes the summary;
-then the real ``tabulate_targets.py`` and ``plot_layers.py`` show it. Seconds of each program, its
-processor seconds (of its processes together) and the memory of the largest of them.
+The target files are those of a finished run (``--results``: an experiment's folder such as
+``results/quickstart/digits``), copied under as many experiment names as needed.
+``aggregate_results.py`` reads them from a warm cache and writes the summary;
+``tabulate_targets.py`` and ``plot_layers.py`` then show one experiment. Printed are seconds,
+CPU seconds (of all processes of a program) and the memory of its largest process.
 """
 
 import argparse
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from evaluate_target import FEW_ROWS  # noqa: E402
-from nontrivial.formats.checked_parquet import write  # noqa: E402
+from nontrivial.formats import parquet  # noqa: E402
+from nontrivial.formats.summary import FEW_ROWS  # noqa: E402
 
 LIMIT = {"targets": 30_000, "seconds": 20}
 PLOTS = {"dpi": 200, "width_mm": 180}
@@ -32,18 +32,19 @@ PLOTS = {"dpi": 200, "width_mm": 180}
 
 def many(results: Path, folder: Path, targets: int) -> list[str]:
     """Write files of at least so many targets and return their paths in summary order."""
-    real = sorted((results / "seed0" / "zero" / "targets").glob("*.parquet"))
+    real = sorted((results / "zero" / "targets").glob("*.parquet"))
     if not real:
-        raise SystemExit(f"{results}: no finished targets of seed 0; name an experiment's folder")
+        raise SystemExit(f"{results}: no finished targets; name an experiment's folder")
     tables = [(path.name, pq.read_table(path)) for path in real]
     files = []
-    for seed in range(-(-targets // len(tables))):
-        (folder / f"seed{seed}").mkdir(parents=True)
+    for number in range(-(-targets // len(tables))):
+        experiment = f"{results.name}{number}"
+        (folder / experiment).mkdir(parents=True)
         for name, table in tables:
-            path = folder / f"seed{seed}" / name
-            seeds = pa.array([seed] * table.num_rows, pa.int64())
-            index = table.schema.get_field_index("seed")
-            write(table.set_column(index, "seed", seeds), path, **FEW_ROWS)
+            path = folder / experiment / name
+            column = pa.array([experiment] * table.num_rows, pa.string())
+            index = table.schema.get_field_index("experiment")
+            parquet.write(table.set_column(index, "experiment", column), path, **FEW_ROWS)
             files.append(str(path))
     return files
 
@@ -62,7 +63,7 @@ def run(program: str, **options: object) -> dict[str, float]:
         raise SystemExit(f"{program} failed")
     return {
         "seconds": round(seconds, 2),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "megabytes": round(usage.ru_maxrss * 1024 / 1e6),
     }
 
@@ -82,7 +83,7 @@ def measure(results: Path, folder: Path, targets: int) -> dict[str, object]:
         )
     }
     shown = {"summary": summary, "across_seeds": over_seeds}
-    experiment = results.name
+    experiment = f"{results.name}0"
     figures["tabulate_targets.py"] = run(
         "tabulate_targets.py",
         settings=json.dumps({"experiment": experiment}),

@@ -39,7 +39,7 @@ def measure(folder: Path) -> dict[str, object]:
         "installation_seconds": round(install, 1),
         "quickstart_seconds": round(quickstart, 1),
         "dry_run_seconds": {"min": round(dry[0], 2), "max": round(dry[-1], 2), "runs": DRY_RUNS},
-        "targets": len(list(results.glob("*/seed*/zero/targets/*.parquet"))),
+        "targets": len(list(results.glob("*/zero/targets/*.parquet"))),
         "report_megabytes": round((results / "report.html").stat().st_size / 1e6, 1),
     }
 

@@ -84,7 +84,7 @@ def measure(folder: Path) -> dict[str, object]:
             if way == "unbundled":
                 without_bundles(clone / "profiles" / "slurm" / "config.yaml")
             rows[way] = run(clone, python, cluster)
-    targets = list((clone / "results").glob("*/seed*/zero/targets/*.parquet"))
+    targets = list((clone / "results").glob("*/zero/targets/*.parquet"))
     return {"cores": os.cpu_count(), "jobs_at_a_time": JOBS, "targets": len(targets), **rows}
 
 

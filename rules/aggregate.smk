@@ -1,6 +1,6 @@
-# In:    the result of every target of every experiment.
-# Out:   <results>/summary.parquet (all of them), <results>/across_seeds.parquet (means over seeds).
-# Stale: one of those results, the list of targets, the code.
+# In:    the target files of all experiments.
+# Out:   <results>/summary.parquet (a row per seed), <results>/across_seeds.parquet (over seeds).
+# Stale: a target file, the list of targets, the code.
 
 
 rule aggregate:

@@ -75,14 +75,17 @@ def network_file(name):
 
 
 def predictions(suffix, baseline=False):
-    """Return an input function: the file with the predictions of a target, or of the baseline."""
+    """Return an input function: per seed, the file with predictions of a target or the baseline."""
 
-    def path(wildcards):
+    def paths(wildcards):
         targets = PLAN.targets(wildcards.experiment)
         batch = targets["baseline" if baseline else wildcards.target].batch
-        return f"{EXPERIMENT}/predictions/{batch}{suffix}"
+        return [
+            f"{RESULTS}/{wildcards.experiment}/seed{seed}/zero/predictions/{batch}{suffix}"
+            for seed in PLAN.seeds(wildcards.experiment)
+        ]
 
-    return path
+    return paths
 
 
 def captioned(path, caption, category, **labels):

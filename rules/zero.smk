@@ -1,7 +1,8 @@
-# In:    a trained network, the prepared split it is judged on, the targets of an experiment.
-# Out:   <results>/<experiment>/seed<seed>/zero/: what each sample got, the metrics per target.
+# In:    trained networks, the prepared split they are judged on, the targets of an experiment.
+# Out:   <results>/<experiment>/seed<seed>/zero/predictions/: what each sample gets;
+#        <results>/<experiment>/zero/targets/: metrics of a target, per seed and over seeds.
 # Stale: predict: the weights, the data, a batch's targets, precision and batch size, the code;
-#        evaluate: the predictions of its batch or of the baseline, the target, the margin, the code.
+#        evaluate: predictions of its batch or of the baseline, the target, seeds, margin, the code.
 
 
 rule predict:
@@ -45,22 +46,22 @@ rule predict:
 
 rule evaluate:
     input:
-        digest=predictions(".json"),
+        digests=predictions(".json"),
         predictions=ancient(predictions(".parquet")),
-        baseline_digest=predictions(".json", baseline=True),
+        baseline_digests=predictions(".json", baseline=True),
         baseline=ancient(predictions(".parquet", baseline=True)),
         dataset=description,
         samples=ancient(lambda w: prepared()(w)[-1]),
     output:
-        f"{EXPERIMENT}/targets/{{target}}.parquet",
+        f"{RESULTS}/{{experiment}}/zero/targets/{{target}}.parquet",
     log:
-        f"{LOGS}/evaluate/{{experiment}}-seed{{seed}}-{{target}}.log",
+        f"{LOGS}/evaluate/{{experiment}}-{{target}}.log",
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{experiment}}-seed{{seed}}-{{target}}.tsv"
+        f"{BENCHMARKS}/evaluate/{{experiment}}-{{target}}.tsv"
     conda:
         "../envs/evaluate.yaml"
     params:
-        settings=lambda w: PLAN.evaluation_settings(w.experiment, int(w.seed), w.target),
+        settings=lambda w: PLAN.evaluation_settings(w.experiment, w.target),
         stored_as=lambda w: PLAN.targets(w.experiment)[w.target].stored_as,
         code=code("evaluate_target.py"),
         program=program("evaluate_target.py"),

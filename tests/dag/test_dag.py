@@ -50,7 +50,7 @@ def test_the_paper_has_both_tasks_and_every_reading(workflow):
     for n in (1, 2, 3, 4):
         for reading in ("first-unit", "next", "both-sides", "none"):
             for experiment in ("cifar10", "t1"):
-                assert f"evaluate {experiment} 0 block-{n}-{reading}" in jobs
+                assert f"evaluate {experiment} block-{n}-{reading}" in jobs
 
 
 def test_batches():
@@ -159,9 +159,9 @@ def test_a_network_of_the_users_own(workflow):
     workflow.config = own_network(workflow)
     jobs = workflow.stale()
     assert {job for job in jobs if job.startswith("evaluate")} == {
-        "evaluate own 0 baseline",
-        "evaluate own 0 layer-0",
-        "evaluate own 0 layer-2",
+        "evaluate own baseline",
+        "evaluate own layer-0",
+        "evaluate own layer-2",
     }
 
 

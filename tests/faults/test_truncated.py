@@ -35,6 +35,7 @@ NETWORK, T1_NETWORK = (
     Path(f"results/networks/{n}/seed0") for n in ("digits-resnet18", "t1-pspnet")
 )
 ZERO, T1_ZERO = Path("results/digits/seed0/zero"), Path("results/t1/seed0/zero")
+TARGETS = Path("results/digits/zero/targets")
 SUMMARY, ACROSS_SEEDS = Path("results/summary.parquet"), Path("results/across_seeds.parquet")
 TARGET = "layer-layer1.0.conv1"
 
@@ -105,10 +106,10 @@ def show(plan, out):
 
 def evaluate(plan, out):
     evaluate_target(
-        json.loads(plan.evaluation_settings("digits", 0, TARGET)),
-        ZERO / "predictions/layers.parquet",
+        json.loads(plan.evaluation_settings("digits", TARGET)),
+        [ZERO / "predictions/layers.parquet"],
         TARGET,
-        ZERO / "predictions/baseline.parquet",
+        [ZERO / "predictions/baseline.parquet"],
         DIGITS / "test/samples.parquet",
         DIGITS / "dataset.json",
         out / "target.parquet",
@@ -166,7 +167,7 @@ READ = [
     (NETWORK / "training.parquet", draw_learning),
     (ZERO / "predictions/layers.parquet", evaluate),
     (ZERO / "predictions/baseline.parquet", evaluate),
-    (ZERO / f"targets/{TARGET}.parquet", aggregate),
+    (TARGETS / f"{TARGET}.parquet", aggregate),
     (T1_ZERO / "examples.parquet", draw_slices),
     (SUMMARY, tabulate),
     (ACROSS_SEEDS, tabulate),
@@ -254,14 +255,14 @@ def test_damaged_files_are_named_before_a_result_uses_them_and_can_be_made_again
     config = linked.config
     config["experiments"]["digits"]["named_sets"] = {"mine": ["layer3.*.conv2"]}
     linked.config = config
-    named_set = f"{ZERO}/targets/mine.parquet"
+    named_set = str(TARGETS / "set-mine.parquet")
     for name, wanted, damage in (
-        (ZERO / f"targets/{TARGET}.parquet", str(SUMMARY), "a byte flipped"),
+        (TARGETS / f"{TARGET}.parquet", str(SUMMARY), "a byte flipped"),
         (ZERO / "predictions/baseline.parquet", named_set, "an early byte flipped"),
         (NETWORK / "model.safetensors", named_set, "a byte flipped"),
         (DIGITS / "test/images.npy", named_set, "a byte flipped"),
     ):
-        for path in linked.path(str(ZERO)).rglob("*mine*"):
+        for path in linked.path("results/digits").rglob("*mine*"):
             path.unlink()
         spoil(linked.path(str(name)), damage)
         done = linked.snakemake("--cores", "2", wanted)

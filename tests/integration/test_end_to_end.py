@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CONFIG
 
-from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
+from nontrivial.formats.summary import SCHEMA
 
 EXPECTED_TARGETS = {"digits": 20 + 4 + 3 + 1, "t1": 4 + 3 + 1}
 
@@ -26,12 +26,12 @@ def primary(summary, experiment):
 
 def test_summary_has_every_target_once(finished_once, summary):
     schema = pq.read_schema(finished_once.path("results/summary.parquet"))
-    assert schema.names == SUMMARY.names
+    assert schema.names == SCHEMA.names
     for experiment, count in EXPECTED_TARGETS.items():
         rows = primary(summary, experiment)
         assert len(rows) == rows.index.nunique() == count
     seeds = pq.read_table(finished_once.path("results/across_seeds.parquet"))
-    assert seeds.schema.names == ACROSS_SEEDS.names
+    assert seeds.schema.names == SCHEMA.names
 
 
 def test_drop_is_baseline_minus_value(summary):

@@ -40,14 +40,14 @@ def figures():
     )
 
 
-def evaluate(experiment, *targets, seed=0):
-    return {f"evaluate {experiment} {seed} {target}" for target in targets}
+def evaluate(experiment, *targets):
+    return {f"evaluate {experiment} {target}" for target in targets}
 
 
-def evaluate_all(finished, experiment, seed=0):
+def evaluate_all(finished, experiment):
     """Return the evaluate jobs of every target that the finished run has results of."""
-    folder = finished.path(f"results/{experiment}/seed0/zero/targets")
-    return evaluate(experiment, *(path.stem for path in folder.glob("*.parquet")), seed=seed)
+    folder = finished.path(f"results/{experiment}/zero/targets")
+    return evaluate(experiment, *(path.stem for path in folder.glob("*.parquet")))
 
 
 def predict(experiment, *batches, seed=0):
@@ -95,11 +95,11 @@ def one_more_seed(finished, config):
     config["trainings"]["digits-resnet18"]["seeds"] = [0, 7]
     jobs = {"train digits-resnet18 7", "plot_learning digits-resnet18"}
     jobs |= predict("digits", *BATCHES["digits"], seed=7)
-    return jobs | evaluate_all(finished, "digits", seed=7) | numbers()
+    return jobs | evaluate_all(finished, "digits") | numbers()
 
 
 def deleted_target(finished, config):
-    finished.path("results/digits/seed0/zero/targets/layer-conv1.parquet").unlink()
+    finished.path("results/digits/zero/targets/layer-conv1.parquet").unlink()
     return evaluate("digits", "layer-conv1") | numbers()
 
 
@@ -321,7 +321,7 @@ def test_preparing_again_with_the_same_result_reuses_every_result_below(finished
         (
             (
                 "t1/seed0/zero/predictions/baseline.json",
-                "digits/seed0/zero/targets/baseline.parquet",
+                "digits/zero/targets/baseline.parquet",
             ),
             predict("t1", "baseline") | evaluate("digits", "baseline"),
         ),

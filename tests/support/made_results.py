@@ -1,4 +1,4 @@
-"""Made-up results in the real format, for tests of what people look at."""
+"""Synthetic results in the real format, for tests of figures, tables and claims."""
 
 import random
 from collections.abc import Callable
@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
-from nontrivial.inference.across_seeds import across_seeds
+from nontrivial.formats.summary import SCHEMA, is_primary
+from nontrivial.inference.across_seeds import over_seeds
+from nontrivial.inference.measurement import TEST_SAMPLING, Measurement
+from nontrivial.inference.verdict import verdict
 from nontrivial.networks.kernel_table import Kernel, read_table
 from nontrivial.targets.enumeration import Target, enumerate_targets
 
@@ -36,7 +38,7 @@ def targets_of(network: str, readings: tuple[str, ...] = ("first-unit", "none"))
 
 def plausible(target: Target, seed: int) -> float:
     """A metric that a trained network might show, the same at every call."""
-    chance = random.Random(f"{target.name} {seed}")
+    generator = random.Random(f"{target.name} {seed}")
     hurt = {
         "stem": 0.74,
         "decomposition": 0.5,
@@ -47,7 +49,7 @@ def plausible(target: Target, seed: int) -> float:
     }
     worst = {"baseline": 0.0, "block": 0.3 / (target.block or 1), "set": 0.2}
     size = worst.get(target.kind, hurt.get(target.role or "", 0.4))
-    return 0.84 + chance.uniform(-0.003, 0.003) - size * chance.uniform(0.4, 1.1)
+    return 0.84 + generator.uniform(-0.003, 0.003) - size * generator.uniform(0.4, 1.1)
 
 
 def rows(
@@ -74,11 +76,6 @@ def rows(
             drop = baseline - value
             known = not demonstration
             low, high = drop - HALF_WIDTH, drop + HALF_WIDTH
-            verdict = "undecided"
-            if low > MARGIN:
-                verdict = "non-trivial"
-            elif high < MARGIN:
-                verdict = "trivial"
             is_baseline = target.kind == "baseline"
             total = sum(weights[path] for path in target.kernels)
             row = {
@@ -91,7 +88,6 @@ def rows(
                 "split": "test",
                 "intervention": "zero",
                 "parameters": "{}",
-                "draw": None,
                 "target": target.name,
                 "kind": target.kind,
                 "reading": target.reading,
@@ -115,11 +111,11 @@ def rows(
                 "drop_high": high if known and not is_baseline else None,
                 "p_value": 0.001 if known and not is_baseline else None,
                 "p_holm": 0.01 if known and not is_baseline else None,
-                "verdict": verdict if known and not is_baseline else None,
-                "b": None,
-                "c": None,
+                "verdict": verdict(low, high, MARGIN) if known and not is_baseline else None,
                 "margin": MARGIN,
                 "demonstration": demonstration,
+                "seeds": 1,
+                "covers": TEST_SAMPLING,
             }
             result.append(row)
             result.append(
@@ -136,11 +132,34 @@ def rows(
     return result
 
 
+def rows_over_seeds(rows: list[dict]) -> list[dict]:
+    """Rows over seeds of rows per seed, as evaluate makes them."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("experiment", "target", "metric", "class"))
+        groups.setdefault(key, []).append(row)
+    return [_over_seeds(group) for group in groups.values()]
+
+
+def _over_seeds(group: list[dict]) -> dict:
+    names = Measurement.__dataclass_fields__.keys() - {"class_name"}
+    measured = [Measurement(**{name: row.get(name) for name in names}) for row in group]
+    mean = {name: getattr(over_seeds(measured), name) for name in names}
+    first = group[0]
+    if first["kind"] == "baseline":
+        mean |= dict.fromkeys(("drop_low", "drop_high", "drop_sd"))
+    if first["demonstration"]:
+        mean |= dict.fromkeys(("value_low", "value_high", "drop_low", "drop_high"))
+    judged = is_primary(first["metric"], first["class"])
+    judgement = verdict(mean["drop_low"], mean["drop_high"], MARGIN) if judged else None
+    p_holm = first["p_holm"] if len(group) == 1 else None
+    return {**first, **mean, "seed": None, "verdict": judgement, "p_holm": p_holm}
+
+
 def write(folder: Path, *experiments: list[dict]) -> tuple[Path, Path]:
     """Write summary and table over seeds; return their paths."""
     everything = [row for one in experiments for row in one]
-    summary, over_seeds = folder / "summary.parquet", folder / "across_seeds.parquet"
-    pq.write_table(pa.Table.from_pylist(everything, schema=SUMMARY), summary)
-    means = pa.Table.from_pylist(across_seeds(everything), schema=ACROSS_SEEDS)
-    pq.write_table(means, over_seeds)
-    return summary, over_seeds
+    summary, across = folder / "summary.parquet", folder / "across_seeds.parquet"
+    pq.write_table(pa.Table.from_pylist(everything, schema=SCHEMA), summary)
+    pq.write_table(pa.Table.from_pylist(rows_over_seeds(everything), schema=SCHEMA), across)
+    return summary, across

@@ -13,7 +13,7 @@ SETTINGS = {
     "dataset": "cifar10",
     "network": "resnet34",
     "stem": "torchvision",
-    "seed": 0,
+    "seeds": [0],
     "split": "test",
     "intervention": "zero",
     "parameters": {},

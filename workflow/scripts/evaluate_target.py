@@ -1,25 +1,25 @@
-"""Turn one target's stored predictions into metrics, intervals, a paired test and a verdict.
+"""Evaluate one target: metrics with intervals, paired tests and verdicts, from predictions.
 
-It starts once per target, so it imports numpy and pyarrow only.
+The workflow starts this program once per target, so it imports numpy and pyarrow only.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from nontrivial.data.prepared import Description, read_description
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
 from nontrivial.execution.lean_arrow import without_pandas
-from nontrivial.formats import checked_parquet
+from nontrivial.formats import samples as sample_tables
 from nontrivial.formats.canonical import canonical
-from nontrivial.formats.parquet_columns import INTEGER, NUMBER, TEXT, read_columns
-from nontrivial.formats.stored_predictions import StoredTarget, read_target
-from nontrivial.formats.summary import SUMMARY, is_primary
+from nontrivial.formats.predictions import About, read_target
+from nontrivial.formats.summary import Is, is_primary, names, write_target
+from nontrivial.inference.across_seeds import over_seeds
 from nontrivial.inference.classification_metrics import (
     accuracy_measurements,
     log_probability_measurement,
@@ -34,118 +34,137 @@ from nontrivial.inference.segmentation_metrics import (
 )
 from nontrivial.inference.verdict import verdict
 
-SETTINGS = (
-    "experiment",
-    "training",
-    "dataset",
-    "network",
-    "stem",
-    "seed",
-    "split",
-    "intervention",
-    "parameters",
-    "target",
-    "kind",
-    "reading",
-    "kernels",
-    "order",
-    "role",
-    "block",
-    "margin",
-)
+SETTINGS = ("seeds", *names(Is.SETTING))
 PREDICTED = {
-    "classification": {"sample": INTEGER, "predicted": INTEGER, "log_prob": NUMBER},
-    "segmentation": dict.fromkeys(["sample", "class", "tp", "fp", "fn"], INTEGER),
+    "classification": ("sample", "predicted", "log_prob"),
+    "segmentation": ("sample", "class", "tp", "fp", "fn"),
 }
-SAMPLES = {
-    "classification": {"sample": INTEGER, "label": INTEGER},
-    "segmentation": {"sample": INTEGER, "subject": TEXT},
-}
-# Plain columns: of a dozen rows, dictionaries and compression save no room and cost the reader of
-# many files a quarter of its time.
-FEW_ROWS = {"use_dictionary": False, "compression": "none", "write_statistics": False}
-LARGEST_LOG_PROBABILITY = 1e-3  # 0, and what float32 may round to
+SAMPLES = {"classification": ("label",), "segmentation": ("subject",)}
+LARGEST_LOG_PROBABILITY = 1e-3  # 0, with room for float32 rounding
+
+Columns = dict[str, np.ndarray]
 
 
 def evaluate_target(
     settings: dict,
-    predictions: Path,
+    predictions: list[Path],
     stored_as: str,
-    baseline: Path,
+    baseline: list[Path],
     samples: Path,
     dataset: Path,
     output: Path,
 ) -> None:
-    """Write the rows of one target; ``p_holm`` stays empty until all targets are there.
+    """Write the rows of one target: per seed, then over all seeds.
+
+    ``p_holm`` is null, because it depends on the other targets.
 
     Args:
-        settings: the target's own columns (:data:`SETTINGS`).
-        predictions: Parquet file that holds the target.
-        stored_as: the name under which it does (a target may equal an earlier one).
-        baseline: Parquet file that holds the target ``baseline``.
+        settings: ``seeds``, and the target's own columns of the summary (:data:`SETTINGS`).
+        predictions: Parquet files that hold the target, one per seed, in the order of seeds.
+        stored_as: name of the target in them. Targets with equal kernels are stored once.
+        baseline: Parquet files that hold the target ``baseline``, likewise.
         samples: ``samples.parquet`` of the split.
         dataset: ``dataset.json``.
-        output: Parquet file to write, with the columns of
-            :data:`nontrivial.formats.summary.SUMMARY`.
+        output: Parquet file to write, with the columns of the summary.
 
     Raises:
         UserError: a file cannot be read, or the files do not fit each other.
     """
+    _require_settings(settings, predictions, baseline)
+    description = read_description(dataset)
+    table = sample_tables.read_columns(samples, SAMPLES[description.task])
+    if description.task == "classification":
+        _require_classes(table["label"], description, f"{samples}: label")
+    seeds = settings["seeds"]
+    abouts, measured = [], []
+    for seed, changed_path, clean_path in zip(seeds, predictions, baseline, strict=True):
+        about, changed = _read(changed_path, stored_as, table, samples, description)
+        _, clean = _read(clean_path, "baseline", table, samples, description)
+        abouts.append(about)
+        if description.task == "classification":
+            measured.append(_classification(table["label"], changed, clean, description))
+        else:
+            _require_same_truth(changed, clean, changed_path)
+            measured.append(
+                _segmentation(table["subject"], changed, clean, description, settings, seed)
+            )
+    groups = [
+        *zip(seeds, map(dataclasses.asdict, abouts), measured, strict=True),
+        (None, _common(abouts), [over_seeds(rows) for rows in zip(*measured, strict=True)]),
+    ]
+    rows = [
+        _row(settings, description, about, seed, _reported(measurement, settings, description))
+        for seed, about, measurements in groups
+        for measurement in measurements
+    ]
+    with replacing(output) as temporary:
+        write_target(temporary, rows)
+
+
+def _require_settings(settings: dict, predictions: list[Path], baseline: list[Path]) -> None:
     missing = [key for key in SETTINGS if key not in settings]
     if missing:
         raise UserError(
-            f"--settings: no {', '.join(missing)}; give every key (null if it is empty)"
+            f"--settings: no {', '.join(missing)}; give every key (null if it has no value)"
         )
-    description = read_description(dataset)
-    columns = PREDICTED[description.task]
-    changed = read_target(predictions, stored_as, columns)
-    clean = read_target(baseline, "baseline", columns)
-    table = read_columns(samples, SAMPLES[description.task])
-    if not np.array_equal(table["sample"], np.arange(len(table["sample"]))):
-        raise UserError(f"{samples}: its samples are not numbered from 0; prepare the data again")
-    _require_same_samples(changed, table, predictions, samples, description)
-    _require_same_samples(clean, table, baseline, samples, description)
-    if description.task == "classification":
-        _require_classes(table["label"], description, f"{samples}: label")
-        for stored, path in ((clean, baseline), (changed, predictions)):
-            _require_classes(stored.columns["predicted"], description, f"{path}: predicted")
-            _require_log_probabilities(stored, path)
-        measurements = _classification(table["label"], changed, clean, description)
+    for name, files in (("predictions", predictions), ("baseline", baseline)):
+        if len(files) != len(settings["seeds"]):
+            raise UserError(
+                f"--{name}: {len(files)} files for {len(settings['seeds'])} seeds; give one per"
+                " seed, in their order"
+            )
+
+
+def _read(
+    path: Path, target: str, table: Columns, samples: Path, description: Description
+) -> tuple[About, Columns]:
+    """Read a target and refuse predictions of other samples, or impossible ones."""
+    task = description.task
+    about, columns = read_target(path, target, task, PREDICTED[task])
+    expected = table["sample"]
+    classes = len(description.classes)
+    if task == "segmentation":
+        expected = np.repeat(expected, classes)
+    if not np.array_equal(columns["sample"], expected):
+        raise UserError(
+            f"{path}: its {len(columns['sample'])} rows are not the samples of {samples} in their"
+            f" order ({len(expected)} rows expected); predict again"
+        )
+    if task == "classification":
+        _require_classes(columns["predicted"], description, f"{path}: predicted")
+        _require_log_probabilities(columns["log_prob"], path)
     else:
-        for stored, path in ((clean, baseline), (changed, predictions)):
-            _require_counts(stored, clean, path, description)
-        measurements = _segmentation(table["subject"], changed, clean, description, settings)
-    if settings["kind"] == "baseline":
-        measurements = [_without_comparison(row) for row in measurements]
-    if description.demonstration:
-        measurements = [_without_inference(row) for row in measurements]
-    rows = [_row(settings, description, changed, row) for row in measurements]
-    with replacing(output) as temporary:
-        checked_parquet.write(pa.Table.from_pylist(rows, schema=SUMMARY), temporary, **FEW_ROWS)
+        if not np.array_equal(columns["class"], np.tile(np.arange(classes), len(table["sample"]))):
+            raise UserError(
+                f"{path}: its rows are not classes 0 to {classes - 1} of every sample; predict"
+                " again"
+            )
+        _require_counts(columns, path, description)
+    return about, columns
 
 
 def _classification(
-    labels: np.ndarray, changed: StoredTarget, clean: StoredTarget, description: Description
+    labels: np.ndarray, changed: Columns, clean: Columns, description: Description
 ) -> list[Measurement]:
     overall, *per_class = accuracy_measurements(
-        labels, changed.columns["predicted"], clean.columns["predicted"], description.classes
+        labels, changed["predicted"], clean["predicted"], description.classes
     )
-    certainty = log_probability_measurement(changed.columns["log_prob"], clean.columns["log_prob"])
+    certainty = log_probability_measurement(changed["log_prob"], clean["log_prob"])
     return [overall, certainty, *per_class]
 
 
 def _segmentation(
     subjects: np.ndarray,
-    changed: StoredTarget,
-    clean: StoredTarget,
+    changed: Columns,
+    clean: Columns,
     description: Description,
     settings: dict,
+    seed: int,
 ) -> list[Measurement]:
     classes = description.classes
     counts, before = _counts(changed, len(classes)), _counts(clean, len(classes))
     resampling, flips = (
-        generator(settings["seed"], settings["kernels"], purpose)
-        for purpose in ("bootstrap", "sign flip")
+        generator(seed, settings["kernels"], purpose) for purpose in ("bootstrap", "sign flip")
     )
     return [
         *subject_measurements(subjects, counts, before, classes, resampling, flips),
@@ -154,32 +173,8 @@ def _segmentation(
     ]
 
 
-def _counts(stored: StoredTarget, classes: int) -> Counts:
-    return Counts(*(stored.columns[name].reshape(-1, classes) for name in ("tp", "fp", "fn")))
-
-
-def _require_same_samples(
-    stored: StoredTarget, table: dict, path: Path, samples: Path, description: Description
-) -> None:
-    """Refuse predictions that are not of exactly these samples in this order."""
-    expected = table["sample"]
-    if description.task == "segmentation":
-        classes = np.arange(len(description.classes))
-        wanted_classes = np.tile(classes, len(expected))
-        expected = np.repeat(expected, len(classes))
-        classes_fit = np.array_equal(stored.columns["class"], wanted_classes)
-    else:
-        classes_fit = True
-    if not np.array_equal(stored.columns["sample"], expected):
-        raise UserError(
-            f"{path}: its {len(stored.columns['sample'])} rows are not the samples of {samples} "
-            f"in their order ({len(expected)} rows expected); predict again"
-        )
-    if not classes_fit:
-        raise UserError(
-            f"{path}: its rows are not classes 0 to {len(description.classes) - 1} for every "
-            "sample; predict again"
-        )
+def _counts(columns: Columns, classes: int) -> Counts:
+    return Counts(*(columns[name].reshape(-1, classes) for name in ("tp", "fp", "fn")))
 
 
 def _require_classes(numbers: np.ndarray, description: Description, where: str) -> None:
@@ -187,68 +182,81 @@ def _require_classes(numbers: np.ndarray, description: Description, where: str) 
     if outside.any():
         row = int(np.argmax(outside))
         raise UserError(
-            f"{where} of row {row} is {numbers[row]}, outside the {len(description.classes)} "
-            "classes of dataset.json; prepare the data and predict again"
+            f"{where} of row {row} is {numbers[row]}, outside the {len(description.classes)}"
+            " classes of dataset.json; prepare the data and predict again"
         )
 
 
-def _require_log_probabilities(stored: StoredTarget, path: Path) -> None:
-    numbers = stored.columns["log_prob"]
+def _require_log_probabilities(numbers: np.ndarray, path: Path) -> None:
     wrong = ~(np.isfinite(numbers) & (numbers <= LARGEST_LOG_PROBABILITY))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise UserError(
-            f"{path}: log_prob of row {row} is {numbers[row]:g}, which is no log probability; the "
-            "network gives no numbers (train it again) or the file is damaged (predict again)"
+            f"{path}: log_prob of row {row} is {numbers[row]:g}, which is not a log probability;"
+            " train again if the network's outputs are not finite, else predict again"
         )
 
 
-def _require_counts(
-    stored: StoredTarget, clean: StoredTarget, path: Path, description: Description
-) -> None:
-    """Refuse counts of pixels that no slice can have, or of another truth than the baseline's."""
-    tp, fp, fn = (stored.columns[name].astype(np.int64) for name in ("tp", "fp", "fn"))
-    truth = clean.columns["tp"].astype(np.int64) + clean.columns["fn"]
+def _require_counts(columns: Columns, path: Path, description: Description) -> None:
+    tp, fp, fn = (columns[name].astype(np.int64) for name in ("tp", "fp", "fn"))
     pixels = math.prod(description.size)
     impossible = (np.minimum(np.minimum(tp, fp), fn) < 0) | (tp + fp + fn > pixels)
-    for wrong, what in (
-        (impossible, f"cannot be of {pixels} pixels"),
-        (tp + fn != truth, "are of another truth than the baseline's"),
-    ):
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise UserError(
-                f"{path}: row {row}: tp {tp[row]}, fp {fp[row]}, fn {fn[row]} {what}; predict again"
-            )
+    _refuse_counts(impossible, columns, path, f"are impossible with {pixels} pixels")
 
 
-def _without_comparison(row: Measurement) -> Measurement:
-    """Return a row of the baseline itself: its drop is 0, and there is nothing to test."""
-    return dataclasses.replace(row, drop_low=None, drop_high=None, p_value=None, b=None, c=None)
-
-
-def _without_inference(row: Measurement) -> Measurement:
-    """Return a row of a demonstration: figures that stand for nothing beyond its own data."""
-    return dataclasses.replace(
-        row, value_low=None, value_high=None, drop_low=None, drop_high=None, p_value=None
+def _require_same_truth(changed: Columns, clean: Columns, path: Path) -> None:
+    truth, expected = (
+        columns["tp"].astype(np.int64) + columns["fn"] for columns in (changed, clean)
     )
+    _refuse_counts(truth != expected, changed, path, "have another truth than the baseline's")
+
+
+def _refuse_counts(wrong: np.ndarray, columns: Columns, path: Path, problem: str) -> None:
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        tp, fp, fn = (columns[name][row] for name in ("tp", "fp", "fn"))
+        raise UserError(f"{path}: row {row}: tp {tp}, fp {fp}, fn {fn} {problem}; predict again")
+
+
+def _common(abouts: Sequence[About]) -> dict:
+    """Return the target's properties over all seeds; the status is None where seeds differ."""
+    first = dataclasses.asdict(abouts[0])
+    same = all(about.status == abouts[0].status for about in abouts)
+    return first if same else {**first, "status": None}
+
+
+def _reported(row: Measurement, settings: dict, description: Description) -> Measurement:
+    """Leave out what the data do not allow to say."""
+    if settings["kind"] == "baseline":  # its drop is 0 by definition
+        row = dataclasses.replace(
+            row, drop_low=None, drop_high=None, drop_sd=None, p_value=None, b=None, c=None
+        )
+    if description.demonstration:
+        row = dataclasses.replace(
+            row, value_low=None, value_high=None, drop_low=None, drop_high=None, p_value=None
+        )
+    return row
 
 
 def _row(
-    settings: dict, description: Description, stored: StoredTarget, measurement: Measurement
+    settings: dict,
+    description: Description,
+    about: dict,
+    seed: int | None,
+    measurement: Measurement,
 ) -> dict:
     row = dataclasses.asdict(measurement)
     row["class"] = row.pop("class_name")
-    judged = is_primary(measurement.metric, measurement.class_name)
-    margin = settings["margin"]
+    judged = is_primary(row["metric"], row["class"])
     return {
-        **{key: settings[key] for key in SETTINGS},
+        **{key: settings[key] for key in names(Is.SETTING)},
         "parameters": canonical(settings["parameters"]),
-        "live_weights": stored.live_weights,
-        "total_weights": stored.total_weights,
-        "status": stored.status,
+        "seed": seed,
+        **about,
         **row,
-        "verdict": verdict(row["drop_low"], row["drop_high"], margin) if judged else None,
+        "verdict": verdict(row["drop_low"], row["drop_high"], settings["margin"])
+        if judged
+        else None,
         "demonstration": description.demonstration,
     }
 

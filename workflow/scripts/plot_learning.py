@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,21 +12,10 @@ from nontrivial.display.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLU
 from nontrivial.display.outcomes import METRIC_NAMES, count
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
-from nontrivial.formats import checked_parquet
-from nontrivial.formats.sound_rows import conform
+from nontrivial.formats.history import read_curves
 
 SEED_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)
 SEED_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-# What is drawn of the table that training.history describes.
-HISTORY = pa.schema(
-    [
-        ("epoch", pa.int32()),
-        ("loss", pa.float64()),
-        ("metric", pa.string()),
-        ("val", pa.float64()),
-        ("test", pa.float64()),
-    ]
-)
 LEFT_MM, RIGHT_MM, GAP_MM = 13, 4, 14
 AXES_MM = 42
 LEGEND_ENTRY_MM = 36
@@ -61,19 +49,9 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
 
 
 def _read(path: Path) -> dict[str, list]:
-    try:
-        columns = conform(checked_parquet.read(path), HISTORY).to_pydict()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); train again") from error
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(f"{path}: not a training's history ({error}); train again") from error
-    if not columns["epoch"]:
-        raise UserError(f"{path}: the history has no epoch; train again")
-    for name, values in columns.items():
-        if None in (values[-1:] if name == "test" else values):
-            raise UserError(f"{path}: column {name} has empty fields; train again")
+    columns = read_curves(path)
     if unknown := set(columns["metric"]) - METRIC_NAMES.keys():
-        raise UserError(f"{path}: {min(unknown)!r} is no metric; train again")
+        raise UserError(f"{path}: unknown metric {min(unknown)!r}; delete it and train again")
     return columns
 
 

@@ -4,7 +4,6 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,25 +13,11 @@ from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
-from nontrivial.formats import checked_parquet
-from nontrivial.formats.sound_rows import conform
+from nontrivial.formats.examples import Example
+from nontrivial.formats.examples import read as read_examples
 from nontrivial.inference.dice import dice
 
 CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, VERMILLION, YELLOW)
-# What predict_examples writes.
-EXAMPLES = pa.schema(
-    [
-        ("sample", pa.int32()),
-        ("subject", pa.string()),
-        ("slice", pa.int32()),
-        ("target", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("image", pa.binary()),
-        ("truth", pa.binary()),
-        ("predicted", pa.binary()),
-    ]
-)
 LEFT_MM, RIGHT_MM, GAP_MM = 17, 2, 1.5
 HEAD_MM, CAPTION_MM, BOTTOM_MM = 20, 5, 10
 MOST_MM = 45  # larger images show no further detail
@@ -56,9 +41,9 @@ def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: P
         UserError: a file cannot be read or lacks a target.
     """
     description = read_description(dataset)
-    rows = _read(examples, len(description.classes))
-    by_place = {(row["sample"], row["target"]): row for row in rows}
-    slices = list(dict.fromkeys(row["sample"] for row in rows))
+    rows = read_examples(examples, len(description.classes))
+    by_place = {(row.sample, row.target): row for row in rows}
+    slices = list(dict.fromkeys(row.sample for row in rows))
     for target in settings["targets"]:
         if any((sample, target) not in by_place for sample in slices):
             raise UserError(f"{examples}: no slices of target {target!r}; predict them again")
@@ -78,36 +63,8 @@ def slice_dice(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     return float(dice(tp, fp, fn).mean())
 
 
-def _read(path: Path, classes: int) -> list[dict]:
-    try:
-        rows = conform(checked_parquet.read(path), EXAMPLES).to_pylist()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); predict the slices again") from error
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(f"{path}: not example slices ({error}); predict them again") from error
-    if not rows:
-        raise UserError(f"{path}: holds no slice; predict the slices again")
-    for number, row in enumerate(rows):
-        if None in row.values():
-            raise UserError(f"{path}: row {number} has empty fields; predict the slices again")
-        shape = (row["height"], row["width"])
-        for name in ("image", "truth", "predicted"):
-            if min(shape) < 1 or len(row[name]) != shape[0] * shape[1]:
-                raise UserError(
-                    f"{path}: row {number}: {name} has {len(row[name])} pixels, which are not "
-                    f"{shape[0]} x {shape[1]}; predict the slices again"
-                )
-            row[name] = np.frombuffer(row[name], dtype=np.uint8).reshape(shape)
-        if max(row["truth"].max(), row["predicted"].max()) >= classes:
-            raise UserError(
-                f"{path}: row {number} holds a class beyond the {classes} of dataset.json; predict "
-                "the slices again"
-            )
-    return rows
-
-
 def _draw(
-    settings: dict, grid: list[list[dict]], classes: list[str], demonstration: bool
+    settings: dict, grid: list[list[Example]], classes: list[str], demonstration: bool
 ) -> Figure:
     width = settings["width_mm"]
     columns = len(settings["targets"])
@@ -132,14 +89,14 @@ def _draw(
         window = _window(row)
         y = top + row_number * (size + CAPTION_MM)
         first = row[0]
-        where = textwrap.fill(str(first["subject"]), SUBJECT_CHARACTERS)
-        figure_style.text_mm(figure, 2, y + 1, f"{where}\nslice {first['slice']}", fontsize=6)
+        where = textwrap.fill(str(first.subject), SUBJECT_CHARACTERS)
+        figure_style.text_mm(figure, 2, y + 1, f"{where}\nslice {first.slice}", fontsize=6)
         for column, example in enumerate(row):
             x = LEFT_MM + column * (size + GAP_MM)
             axes = figure_style.axes_mm(figure, x, y, size, size)
             _draw_slice(axes, example, window, len(classes))
             if row_number == 0:
-                name = textwrap.fill(example["target"], max(8, int(size * TITLE_CHARACTERS_PER_MM)))
+                name = textwrap.fill(example.target, max(8, int(size * TITLE_CHARACTERS_PER_MM)))
                 figure_style.text_mm(
                     figure, x + size / 2, y - 1, name, fontsize=6.5, ha="center", va="bottom"
                 )
@@ -157,11 +114,11 @@ def _colour(number: int) -> str:
     return CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
 
 
-def _window(row: list[dict]) -> tuple[int, int, int, int]:
+def _window(row: list[Example]) -> tuple[int, int, int, int]:
     """Return (top, bottom, left, right): a square with all that truth and predictions mark."""
-    marked = np.zeros_like(row[0]["truth"], dtype=bool)
+    marked = np.zeros_like(row[0].truth, dtype=bool)
     for example in row:
-        marked |= (example["truth"] > 0) | (example["predicted"] > 0)
+        marked |= (example.truth > 0) | (example.predicted > 0)
     height, width = marked.shape
     if not marked.any():
         return 0, height, 0, width
@@ -173,19 +130,21 @@ def _window(row: list[dict]) -> tuple[int, int, int, int]:
     return top, top + side, left, left + side
 
 
-def _draw_slice(axes: Axes, example: dict, window: tuple[int, int, int, int], classes: int) -> None:
+def _draw_slice(
+    axes: Axes, example: Example, window: tuple[int, int, int, int], classes: int
+) -> None:
     top, bottom, left, right = window
-    axes.imshow(example["image"], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(example.image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     for number in range(1, classes):
-        _outline(axes, example["truth"] == number, "white", 0.8, (0, (1.5, 1)), 3)
-        _outline(axes, example["predicted"] == number, _colour(number), 1.1, "-", 2)
+        _outline(axes, example.truth == number, "white", 0.8, (0, (1.5, 1)), 3)
+        _outline(axes, example.predicted == number, _colour(number), 1.1, "-", 2)
     axes.set_xlim(left - 0.5, right - 0.5)
     axes.set_ylim(bottom - 0.5, top - 0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    score = slice_dice(example["truth"], example["predicted"], classes)
+    score = slice_dice(example.truth, example.predicted, classes)
     axes.set_xlabel(f"Dice {score:.2f}", fontsize=6.5, labelpad=1.5)
 
 

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from nontrivial.data.batches import fastest_memory_format, normalization
@@ -14,9 +13,9 @@ from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
-from nontrivial.execution.atomic import replacing
 from nontrivial.execution.reproducibility import fix_arithmetic
-from nontrivial.formats import checked_parquet, samples
+from nontrivial.formats import examples, samples
+from nontrivial.formats.examples import Example
 from nontrivial.formats.target_spec import read_spec
 from nontrivial.networks.convolutions import convolutions
 from nontrivial.networks.trained import load_trained
@@ -24,20 +23,6 @@ from nontrivial.replay import Replay
 from nontrivial.replay.sweep import Question, outputs
 
 log = logging.getLogger("nontrivial")
-
-SCHEMA = pa.schema(
-    [
-        ("sample", pa.int32()),  # row in the split's arrays
-        ("subject", pa.string()),
-        ("slice", pa.int32()),
-        ("target", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("image", pa.binary()),  # uint8 (height, width), 0 to 255 over the slice
-        ("truth", pa.binary()),  # uint8 (height, width), class numbers
-        ("predicted", pa.binary()),  # likewise
-    ]
-)
 
 
 def predict_examples(settings: dict, data: Path, model: Path, targets: Path, output: Path) -> None:
@@ -81,25 +66,23 @@ def predict_examples(settings: dict, data: Path, model: Path, targets: Path, out
         )
         predicted = _classes(replay, images[rows], question, device)
 
-    records = []
-    for target in wanted:
-        for place, row in enumerate(rows):
-            records.append(
-                {
-                    "sample": row,
-                    "subject": table["subject"][row],
-                    "slice": table["slice"][row],
-                    "target": target.name,
-                    "height": description.size[0],
-                    "width": description.size[1],
-                    "image": shades(images[row]).tobytes(),
-                    "truth": masks[row].astype(np.uint8).tobytes(),
-                    "predicted": predicted[target.name][place].tobytes(),
-                }
-            )
     log.info("%d targets, %d slices", len(wanted), len(rows))
-    with replacing(output) as temporary:
-        checked_parquet.write(pa.Table.from_pylist(records, schema=SCHEMA), temporary)
+    examples.write(
+        output,
+        [
+            Example(
+                sample=row,
+                subject=table["subject"][row],
+                slice=table["slice"][row],
+                target=target.name,
+                image=shades(images[row]),
+                truth=masks[row],
+                predicted=predicted[target.name][place],
+            )
+            for target in wanted
+            for place, row in enumerate(rows)
+        ],
+    )
 
 
 def _classes(

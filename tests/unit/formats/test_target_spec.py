@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nontrivial.errors import UserError
-from nontrivial.formats.target_spec import TargetSpec, read_spec
+from nontrivial.formats.target_spec import TargetSpec, read_list, read_spec
 
 
 def write(path, *targets):
@@ -24,9 +24,9 @@ def test_targets_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([], "holds no target"),
-        ([("a", ["z"])], "a: z is no kernel of the network"),
-        ([("a", ["x"]), ("a", ["y"])], "target a stands there twice"),
+        ([], "no target"),
+        ([("a", ["z"])], "a: the network has no kernel z"),
+        ([("a", ["x"]), ("a", ["y"])], "target a is listed twice"),
         ([("a", ["x", "y"]), ("b", ["y", "x"])], "targets a and b zero the same kernels"),
         ([("baseline", []), ("set-none", [])], "targets baseline and set-none zero the same"),
     ],
@@ -45,3 +45,9 @@ def test_a_file_that_is_no_spec_is_refused(tmp_path, text):
         read_spec(path, set())
     with pytest.raises(UserError, match="cannot be read"):
         read_spec(tmp_path / "none.json", set())
+
+
+def test_a_list_of_files_keeps_its_order(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"files": ["b", "a"]}))
+    assert [file.name for file in read_list(path)] == ["b", "a"]

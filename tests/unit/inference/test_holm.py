@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nontrivial.inference.holm import holm
+from nontrivial.inference.holm import holm, holm_by_family
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
@@ -50,3 +50,18 @@ def test_the_order_of_tests_does_not_matter(p_values, random):
     random.shuffle(order)
     shuffled = holm([p_values[i] for i in order])
     assert shuffled == [holm(p_values)[i] for i in order]
+
+
+def test_families_are_corrected_separately():
+    assert holm_by_family("eeff", "abab", [0.02, 0.03, 0.01, 0.5]) == [
+        *holm([0.02, 0.03]),
+        *holm([0.01, 0.5]),
+    ]
+
+
+def test_equal_hypotheses_count_once_and_share_the_result():
+    assert holm_by_family("eee", "xyx", [0.01, 0.03, 0.01]) == pytest.approx([0.02, 0.03, 0.02])
+
+
+def test_no_families():
+    assert holm_by_family([], [], []) == []

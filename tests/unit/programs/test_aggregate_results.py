@@ -16,44 +16,45 @@ from prediction_files import (
 )
 
 import aggregate_results as program
-from aggregate_results import aggregate_results
+from aggregate_results import aggregate_results, corrected
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
 from nontrivial.formats import target_files as reading
-from nontrivial.formats.summary import ACROSS_SEEDS, SUMMARY
+from nontrivial.formats.summary import SCHEMA, write_target
 from nontrivial.inference.holm import holm
 
 # Canonical order is not alphabetical; layer-z and shortcut-1 are one network.
 KERNELS = {"layer-z": ["z"], "layer-stem": ["stem"], "layer-a": ["a"], "shortcut-1": ["z"]}
+SEEDS = (0, 1)
 WRONG = {"baseline": 30, "layer-z": 60, "layer-stem": 300, "layer-a": 42, "shortcut-1": 60}
 
 
 @pytest.fixture(scope="module")
 def target_files(tmp_path_factory):
-    """Files of two experiments, two seeds and five targets, by (experiment, seed, target)."""
+    """Files of two experiments with two seeds and five targets each, by (experiment, target)."""
     folder = tmp_path_factory.mktemp("targets")
     labels = np.arange(300) % 3
     samples = write_samples(folder / "samples.parquet", labels=labels.tolist())
     dataset = write_dataset(folder / "dataset.json", "classification", ["a", "b", "c"])
-    files = {}
-    for seed in (0, 1):
+    predictions = []
+    for seed in SEEDS:
         order = np.random.default_rng(seed).permutation(300)
         targets = {}
         for name, wrong in WRONG.items():
             predicted = labels.copy()
             predicted[order[: wrong - seed]] += 1
             targets[name] = guesses(predicted % 3)
-        predictions = write_predictions(
-            folder / f"all{seed}.parquet", targets, {"layer-stem": "cut"}
-        )
-        for experiment in ("paper", "again"):
-            for name in WRONG:
-                settings = BASELINE if name == "baseline" else SETTINGS
-                settings = {**settings, "target": name, "kernels": KERNELS.get(name, [])}
-                settings |= {"experiment": experiment, "seed": seed}
-                path = folder / experiment / str(seed) / f"{name}.parquet"
-                evaluate_target(settings, predictions, name, predictions, samples, dataset, path)
-                files[experiment, seed, name] = path
+        path = folder / f"all{seed}.parquet"
+        predictions.append(write_predictions(path, targets, {"layer-stem": "cut"}))
+    files = {}
+    for experiment in ("paper", "again"):
+        for name in WRONG:
+            settings = BASELINE if name == "baseline" else SETTINGS
+            settings = {**settings, "target": name, "kernels": KERNELS.get(name, [])}
+            settings |= {"experiment": experiment, "seeds": list(SEEDS)}
+            path = folder / experiment / f"{name}.parquet"
+            evaluate_target(settings, predictions, name, predictions, samples, dataset, path)
+            files[experiment, name] = path
     return files
 
 
@@ -70,9 +71,9 @@ def primary(table):
 
 
 def test_every_row_arrives_sorted_with_targets_in_canonical_order(tmp_path, target_files):
-    keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
+    keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
     summary, _ = aggregate(tmp_path, [target_files[key] for key in keys])
-    assert summary.schema.equals(SUMMARY)
+    assert summary.schema.equals(SCHEMA)
     assert summary.num_rows == 20 * 5
     assert [(r["experiment"], r["seed"], r["target"]) for r in primary(summary)] == [
         (experiment, seed, target)
@@ -96,22 +97,107 @@ def test_holm_over_the_distinct_networks_of_each_seed(tmp_path, target_files):
     assert {r["p_holm"] for r in others} == {None}
 
 
+def p_value_row(target, p_value, **changes):
+    """The columns that decide a row's family and hypothesis; the others are null."""
+    row = {
+        "experiment": "e",
+        "seed": 0,
+        "split": "test",
+        "intervention": "zero",
+        "metric": "accuracy",
+        "kind": "layer",
+        "status": "ok",
+        "kernels": [target],
+        "parameters": "{}",
+        "p_value": p_value,
+    }
+    return {**row, **changes}
+
+
+def corrected_rows(*rows):
+    return corrected(pa.Table.from_pylist(rows, schema=SCHEMA)).to_pylist()
+
+
+def test_equal_kernel_sets_are_one_hypothesis():
+    rows = [
+        p_value_row("x", 0.01, kernels=["k1", "k2"]),
+        p_value_row("y", 0.03),
+        p_value_row("z", 0.01, kernels=["k2", "k1"], kind="set"),
+    ]
+    assert corrected_rows(*rows) == pytest.approx([0.02, 0.03, 0.02])
+
+
+@pytest.mark.parametrize("other", [{"draw": 1}, {"part": "17"}, {"parameters": '{"k":1}'}])
+def test_equal_kernel_sets_under_other_conditions_are_other_hypotheses(other):
+    rows = [p_value_row("x", 0.01), p_value_row("x", 0.03, **other)]
+    assert corrected_rows(*rows) == pytest.approx([0.02, 0.03])
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        {"kind": "baseline", "kernels": []},
+        {"status": "cut"},
+        {"status": "no_effect"},
+        {"status": None},
+        {"class": "cat"},
+        {"metric": "dice_slice"},
+        {"p_value": None},
+    ],
+)
+def test_rows_that_test_nothing_are_left_out(outside):
+    rows = [
+        p_value_row("a", 0.02),
+        p_value_row("b", 0.03),
+        {**p_value_row("outside", 0.001), **outside},
+    ]
+    assert corrected_rows(*rows) == [*holm([0.02, 0.03]), None]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"experiment": "f"},
+        {"seed": 1},
+        {"seed": None},
+        {"split": "val"},
+        {"intervention": "shuffle"},
+        {"metric": "dice"},
+        {"epoch": 4},
+    ],
+)
+def test_families_are_corrected_separately(other):
+    assert corrected_rows(p_value_row("a", 0.02), p_value_row("b", 0.03, **other)) == [0.02, 0.03]
+
+
+def test_nothing_tested():
+    assert corrected_rows(p_value_row("a", None)) == [None]
+    assert corrected_rows() == []
+
+
 def test_the_table_over_seeds(tmp_path, target_files):
-    summary, means = aggregate(tmp_path, target_files.values())
-    assert means.schema.equals(ACROSS_SEEDS)
+    keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
+    summary, means = aggregate(tmp_path, [target_files[key] for key in keys])
+    assert means.schema.equals(SCHEMA)
+    assert summary["seed"].null_count == 0
+    assert means["seed"].null_count == len(means)
+    assert [(r["experiment"], r["target"]) for r in primary(means)] == [
+        (experiment, target) for experiment in ("again", "paper") for target in WRONG
+    ]
     assert means.num_rows * 2 == summary.num_rows
     row = next(r for r in primary(means) if r["target"] == "layer-z")
-    assert (row["n"], row["n_units"], row["covers"]) == (2, 300, "training seeds")
+    assert (row["seeds"], row["n"], row["covers"]) == (2, 300, "training seeds")
     assert row["drop"] == pytest.approx(30 / 300)
     assert row["kernels"] == ["z"]
+    assert {row["p_holm"] for row in means.to_pylist()} == {None}
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkeypatch, processes):
-    keys = sorted(target_files, key=lambda key: (-key[1], list(WRONG).index(key[2])))
+    keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
     files = [target_files[key] for key in keys]
     whole = aggregate(tmp_path, files)
-    monkeypatch.setattr(reading, "PART", 3)
+    monkeypatch.setattr(reading, "FILES_AT_A_TIME", 3)
     parts = aggregate(tmp_path, files, processes)
     for one, other in zip(whole, parts, strict=True):
         assert one.equals(other)
@@ -121,6 +207,20 @@ def test_files_read_in_parts_by_several_processes(tmp_path, target_files, monkey
             aggregate(tmp_path, files, processes)
     finally:
         (tmp_path / "moved").rename(files[7])
+
+
+def test_one_seed_alone_has_its_rows_in_both_tables(tmp_path, target_files):
+    files = []
+    for (experiment, name), path in target_files.items():
+        if experiment == "paper":
+            table = pq.read_table(path)
+            rows = [row for row in table.to_pylist() if row["seed"] == 0]
+            files.append(tmp_path / f"{name}.parquet")
+            write_target(files[-1], [*rows, *({**row, "seed": None} for row in rows)])
+    summary, means = aggregate(tmp_path, files)
+    assert summary.num_rows == means.num_rows
+    assert summary.drop_columns(["seed"]).equals(means.drop_columns(["seed"]))
+    assert summary["p_holm"].null_count < summary.num_rows
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path, target_files):
@@ -153,7 +253,7 @@ class TestBadInput:
 
     @pytest.fixture
     def good(self, target_files):
-        return target_files["paper", 0, "layer-z"]
+        return target_files["paper", "layer-z"]
 
     def test_truncated(self, tmp_path, good):
         bad = tmp_path / "bad.parquet"
@@ -177,7 +277,7 @@ class TestBadInput:
 
     def test_no_rows(self, tmp_path):
         bad = tmp_path / "bad.parquet"
-        pq.write_table(SUMMARY.empty_table(), bad)
+        pq.write_table(SCHEMA.empty_table(), bad)
         self.refuse(tmp_path, [bad], "bad.parquet: has no rows")
 
     def test_one_target_twice(self, tmp_path, good):
@@ -185,14 +285,22 @@ class TestBadInput:
         copy.write_bytes(good.read_bytes())
         self.refuse(tmp_path, [good, copy], "copy.parquet: holds the same target as")
 
+    @pytest.mark.parametrize("missing", [0, 1, None])
+    def test_a_seed_or_the_rows_over_seeds_missing(self, tmp_path, good, missing):
+        table = pq.read_table(good)
+        kept = [seed != missing for seed in table["seed"].to_pylist()]
+        bad = tmp_path / "bad.parquet"
+        pq.write_table(table.filter(pa.array(kept)), bad)
+        self.refuse(tmp_path, [bad], "bad.parquet: does not hold accuracy or Dice .* per seed")
+
     def test_an_empty_list(self, tmp_path):
-        self.refuse(tmp_path, [], "names no file")
+        self.refuse(tmp_path, [], "no file")
 
     @pytest.mark.parametrize("content", ["", "[]", '{"file": []}', '{"files": 3}'])
     def test_no_list(self, tmp_path, content):
         spec = tmp_path / "list.json"
         spec.write_text(content)
-        with pytest.raises(UserError, match="not a list of the form"):
+        with pytest.raises(UserError, match="not of the form"):
             aggregate_results(spec, tmp_path / "s.parquet", tmp_path / "a.parquet")
         with pytest.raises(UserError, match="cannot be read"):
             aggregate_results(tmp_path / "no.json", tmp_path / "s.parquet", tmp_path / "a.parquet")

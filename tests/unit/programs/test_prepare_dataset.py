@@ -71,5 +71,5 @@ def test_a_damaged_table_of_samples(tmp_path):
         {"sample": 0, "subject": None, "source": "a", "slice": None, "label": 1}
     ]
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match="prepare the data again"):
+    with pytest.raises(UserError, match="delete it and run the workflow again"):
         samples.read(path)

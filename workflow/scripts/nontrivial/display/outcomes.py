@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
-from nontrivial.formats import checked_parquet
-from nontrivial.formats.sound_rows import ROUNDING, conform, require_sound
-from nontrivial.formats.summary import ACROSS_SEEDS, PRIMARY, SUMMARY
+from nontrivial.formats.summary import PRIMARY, ROUNDING, primary_rows, read
 
 ZEROING = "zero"
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}
@@ -132,7 +130,7 @@ def read_results(summary: Path, across_seeds: Path) -> tuple[pa.Table, pa.Table]
     Raises:
         UserError: a file can't be read, lacks a column or holds what cannot be right.
     """
-    return _read(summary, SUMMARY), _read(across_seeds, ACROSS_SEEDS)
+    return read(summary), read(across_seeds)
 
 
 def select_outcomes(
@@ -171,7 +169,7 @@ def select_outcomes(
         metric=row["metric"],
         margin=row["margin"],
         demonstration=row["demonstration"],
-        units=row["n_units"],
+        units=row["n"],
         baseline=baseline,
         targets=tuple(outcome for outcome in outcomes if outcome is not baseline),
     )
@@ -201,25 +199,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = conform(checked_parquet.read(path), schema)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); aggregate again") from error
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a whole Parquet file; delete it and run again") from error
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; delete it and aggregate again") from error
-    require_sound(table, lambda row: path)
-    return table
-
-
 def _primary_rows(table: pa.Table, experiment: str) -> list[dict]:
     chosen = pc.and_(
         pc.and_(
             pc.equal(table["experiment"], experiment), pc.equal(table["intervention"], ZEROING)
         ),
-        pc.and_(pc.is_in(table["metric"], pa.array(list(TASKS))), pc.is_null(table["class"])),
+        primary_rows(table),
     )
     return table.filter(chosen).to_pylist()
 
@@ -227,7 +212,7 @@ def _primary_rows(table: pa.Table, experiment: str) -> list[dict]:
 def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
     """Tell whether the rows over seeds are the means of the rows of all seeds."""
     return set(across) == set(seeds) and all(
-        across[target]["n"] == len(rows) == len(seeds["baseline"])
+        across[target]["seeds"] == len(rows) == len(seeds["baseline"])
         and all(
             abs(fmean(row[name] for row in rows) - across[target][name]) < ROUNDING
             for name in ("value", "drop")
@@ -237,8 +222,6 @@ def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
 
 
 def _outcome(rows: list[dict], across: dict) -> Outcome:
-    several = len(rows) > 1
-    interval = across if several else rows[0]
     return Outcome(
         target=across["target"],
         kind=across["kind"],
@@ -251,12 +234,12 @@ def _outcome(rows: list[dict], across: dict) -> Outcome:
         total_weights=across["total_weights"],
         status=across["status"],
         value=across["value"],
-        low=interval["value_low"],
-        high=interval["value_high"],
+        low=across["value_low"],
+        high=across["value_high"],
         drop=across["drop"],
-        drop_low=interval["drop_low"],
-        drop_high=interval["drop_high"],
-        verdict=interval["verdict"],
+        drop_low=across["drop_low"],
+        drop_high=across["drop_high"],
+        verdict=across["verdict"],
         seeds=tuple(
             SeedOutcome(
                 seed=row["seed"],

@@ -1,14 +1,14 @@
-"""The table ``training.parquet``: a row per epoch, and what the training was made from."""
+"""``training.parquet``: a row per epoch of a training."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from nontrivial.errors import UserError
 from nontrivial.execution.atomic import replacing
-from nontrivial.formats import checked_parquet
-from nontrivial.training.loop import Epoch
+from nontrivial.formats import parquet
 
 IDENTITY = b"nontrivial.identity"  # key in the metadata of the Parquet schema
 
@@ -17,18 +17,46 @@ SCHEMA = pa.schema(
         ("epoch", pa.int32()),
         ("learning_rate", pa.float64()),
         ("loss", pa.float64()),
-        ("metric", pa.string()),
+        ("metric", pa.string()),  # accuracy, dice
         ("val", pa.float64()),
-        ("test", pa.float64()),
+        ("test", pa.float64()),  # null except after the last epoch
         ("seconds", pa.float64()),
         ("samples_per_second", pa.float64()),
         ("device", pa.string()),
         ("threads", pa.int32()),
         ("precision", pa.string()),
-        ("versions", pa.string()),
+        ("versions", pa.string()),  # canonical JSON
         ("resumed", pa.int32()),
     ]
 )
+CURVES = ("epoch", "loss", "metric", "val", "test")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Results of one epoch.
+
+    Attributes:
+        epoch: number, from 1.
+        learning_rate: at the last step.
+        loss: mean over the steps.
+        val: metric on the val split after the epoch.
+        seconds: time of the training steps, without validation.
+        samples_per_second: training samples per second of that time.
+        device: name of the device on which the epoch ended.
+        versions: canonical JSON of the library versions.
+        resumed: how many times the training had resumed from a checkpoint.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    val: float
+    seconds: float
+    samples_per_second: float
+    device: str
+    versions: str
+    resumed: int
 
 
 def write_history(
@@ -41,28 +69,48 @@ def write_history(
     precision: str,
     identity: str,
 ) -> None:
-    """Write the table in one step; ``test`` stands in the last row only.
+    """Write the table atomically.
 
-    ``identity``, a digest of everything that decides the weights, goes into the metadata.
+    Args:
+        path: file to write.
+        epochs: all epochs of the training.
+        metric: name of the metric in ``val`` and ``test``.
+        test: metric on the test split after the last epoch.
+        threads: CPU threads of the training.
+        precision: ``fp32`` or ``bf16``.
+        identity: digest of everything that decides the weights, stored in the metadata.
     """
-    about = {
-        "metric": metric,
-        "threads": threads,
-        "precision": precision,
-    }
+    about = {"metric": metric, "threads": threads, "precision": precision}
     rows = [
         {**about, **asdict(epoch), "test": test if epoch is epochs[-1] else None}
         for epoch in epochs
     ]
     schema = SCHEMA.with_metadata({IDENTITY: identity})
     with replacing(path) as temporary:
-        checked_parquet.write(pa.Table.from_pylist(rows, schema), temporary)
+        parquet.write(pa.Table.from_pylist(rows, schema), temporary)
 
 
 def read_identity(path: Path) -> str | None:
-    """Return the identity in a table's metadata; None without a table that is whole."""
+    """Return the identity in the metadata, or None where there is no undamaged table."""
     try:
-        metadata = checked_parquet.read(path).schema.metadata or {}
-    except (OSError, pa.ArrowException):
+        with parquet.opened(path) as file:
+            metadata = file.read().schema.metadata or {}  # reading all verifies all pages
+    except UserError:
         return None
     return metadata.get(IDENTITY, b"").decode() or None
+
+
+def read_curves(path: Path) -> dict[str, list]:
+    """Return the columns :data:`CURVES`, a list per column.
+
+    Raises:
+        UserError: the file cannot be read, has no epoch, or has nulls (``test`` has its value
+            in the last row only).
+    """
+    columns = parquet.read(path, parquet.select(SCHEMA, CURVES)).to_pydict()
+    if not columns["epoch"]:
+        raise UserError(f"{path}: the history has no epoch; {parquet.REMEDY}")
+    for name, values in columns.items():
+        if None in (values[-1:] if name == "test" else values):
+            raise UserError(f"{path}: column {name} has empty fields; {parquet.REMEDY}")
+    return columns

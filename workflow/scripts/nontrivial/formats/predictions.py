@@ -1,39 +1,48 @@
-"""The file of a batch's predictions: written target by target, a row group each."""
+"""``predictions/<batch>.parquet``: what the network predicts, a row group per target."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from nontrivial.formats import checked_parquet
+from nontrivial.errors import UserError
+from nontrivial.formats import parquet
 from nontrivial.formats.canonical import canonical
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
 REPORT = "nontrivial.report"  # key in the metadata of the Parquet file
-CONTENT = "nontrivial.content"  # likewise, of the content digest
+CONTENT = "nontrivial.content"  # key of the content digest in the same metadata
+STATUSES = ("ok", "cut", "no_effect")
 
-_TARGET = pa.dictionary(pa.int32(), pa.string())
-_SCHEMAS = {
+_TARGET = [
+    ("sample", pa.int32()),
+    ("target", pa.dictionary(pa.int32(), pa.string())),
+    ("draw", pa.int16()),  # of a random intervention; null for zeroing
+    ("part", pa.string()),  # level or channel inside a target; null for zeroing
+]
+SCHEMAS = {
     "classification": pa.schema(
         [
-            ("sample", pa.int32()),
-            ("target", _TARGET),
+            *_TARGET,
             ("predicted", pa.int16()),
-            ("margin", pa.float32()),
-            ("log_prob", pa.float32()),
+            ("margin", pa.float32()),  # largest minus second largest logit
+            ("log_prob", pa.float32()),  # of the true class, in nats
+            ("kl", pa.float32()),  # divergence from the baseline; not computed yet, null
         ]
     ),
     "segmentation": pa.schema(
         [
-            ("sample", pa.int32()),
-            ("target", _TARGET),
+            *_TARGET,
             ("class", pa.int32()),
-            ("tp", pa.int32()),
+            ("tp", pa.int32()),  # pixels
             ("fp", pa.int32()),
             ("fn", pa.int32()),
+            ("changed", pa.int32()),  # pixels unlike the baseline's; not computed yet, null
         ]
     ),
 }
@@ -41,10 +50,10 @@ _SCHEMAS = {
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a target beside its predictions.
+    """A target's properties beside its predictions.
 
     Attributes:
-        status: ``ok``, ``cut`` or ``no_effect``.
+        status: ``ok``, ``cut`` (the output cannot depend on the input) or ``no_effect``.
         live_weights: weights of its kernels that can meet data at this input size.
         total_weights: all weights of its kernels.
     """
@@ -55,27 +64,27 @@ class About:
 
 
 class PredictionsWriter:
-    """Writes predictions target by target, so that memory holds one target's.
+    """Writes predictions target by target, so that only one target's are in memory.
 
-    The schema's metadata hold ``targets`` (what is known of each, in the order of writing)
-    and ``provenance``; the file's own hold a report of what the job cost, known last. The
-    content digest covers columns, targets and their order, and neither provenance nor report:
-    equal predictions have equal digests on every machine.
+    The schema's metadata hold ``targets`` (an :class:`About` each, in the order of writing) and
+    ``provenance``. The file's metadata hold a report of what the job cost, known last. The
+    content digest covers columns, targets and their order but not provenance and report: equal
+    predictions have equal digests on every host.
     """
 
     def __init__(self, path: Path, task: str, targets: dict[str, About], provenance: dict):
         """Open the file.
 
         Args:
-            path: where to write; a temporary name of the caller's.
+            path: file to write, usually a temporary one.
             task: ``classification`` or ``segmentation``.
-            targets: what is known of each target, by name, in the order of writing.
-            provenance: how and where the predictions come about, plain JSON values.
+            targets: properties of each target by name, in the order of writing.
+            provenance: device, versions and the like, plain JSON values.
         """
         about = {name: asdict(target) for name, target in targets.items()}
         text = json.dumps({"targets": about, "provenance": provenance})
-        self._schema = _SCHEMAS[task]
-        self._writer = checked_parquet.Writer(
+        self._schema = SCHEMAS[task]
+        self._writer = parquet.Writer(
             path, self._schema.with_metadata({METADATA: text}), compression="zstd"
         )
         self._content = hashlib.sha256(
@@ -86,15 +95,17 @@ class PredictionsWriter:
         """Append a target's predictions as one row group.
 
         Args:
-            name: the target's.
-            columns: each (N,) or, in segmentation, (N, K); row n is sample n.
+            name: the target.
+            columns: each (N,) or, in segmentation, (N, K); row n is sample n. A column of the
+                schema that is not given is null.
         """
         table = _table(self._schema, name, columns)
         self._writer.write_table(table)
         self._content.update(canonical([name, table.num_rows]).encode())
         for field in self._schema:
-            if field.name != "target":
-                self._content.update(table.column(field.name).to_numpy())
+            column = table.column(field.name)
+            if field.name != "target" and not column.null_count:
+                self._content.update(column.to_numpy())
 
     def close(self, report: dict) -> str:
         """Close the file and return the content digest.
@@ -108,16 +119,46 @@ class PredictionsWriter:
 
 
 def read_identity(path: Path) -> tuple[str, str] | None:
-    """Return the identity in a file's provenance and the content digest; None if not whole."""
+    """Return the provenance's identity and the content digest; None if missing or damaged."""
     try:
-        with checked_parquet.opened(path) as file:
+        with parquet.opened(path) as file:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)  # verifies its pages
             about = json.loads(file.schema_arrow.metadata[METADATA.encode()])
             content = file.metadata.metadata[CONTENT.encode()].decode()
         return about["provenance"]["identity"], content
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_target(
+    path: Path, target: str, task: str, columns: Sequence[str]
+) -> tuple[About, dict[str, np.ndarray]]:
+    """Read one target's row group and no other.
+
+    Args:
+        path: the file.
+        target: name.
+        task: ``classification`` or ``segmentation``.
+        columns: names of columns without nulls.
+
+    Returns:
+        The target's properties and the columns, each (rows,).
+
+    Raises:
+        UserError: the file cannot be read, does not hold the target, or a column is missing,
+            of another type or has nulls.
+    """
+    schema = parquet.select(SCHEMAS[task], columns)
+    with parquet.opened(path) as file:
+        parquet.require_columns(file, ["target", *columns], path)
+        about = _about(file, target, path)
+        index = file.schema_arrow.names.index("target")
+        groups = [i for i in range(file.num_row_groups) if _holds(file, i, index, target)]
+        table = file.read_row_groups(groups, columns=schema.names)
+    if not table.num_rows:
+        raise UserError(f"{path}: no rows for target {target}; {parquet.REMEDY}")
+    return about, parquet.as_arrays(parquet.conform(table, schema, path), path)
 
 
 def _table(schema: pa.Schema, name: str, columns: dict[str, np.ndarray]) -> pa.Table:
@@ -132,4 +173,37 @@ def _table(schema: pa.Schema, name: str, columns: dict[str, np.ndarray]) -> pa.T
     }
     if len(shape) == 2:
         values["class"] = places[1].ravel()
+    for field in schema:
+        values.setdefault(field.name, pa.nulls(rows, field.type))
     return pa.table(values, schema=schema)
+
+
+def _about(file: pq.ParquetFile, target: str, path: Path) -> About:
+    try:
+        targets = json.loads(file.schema_arrow.metadata[METADATA.encode()])["targets"]
+        about = targets.get(target)
+        if about is not None and not _is_valid(about):
+            raise ValueError(f"{target}: {about}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: no description of its targets; {parquet.REMEDY}") from error
+    if about is None:
+        raise UserError(
+            f"{path}: does not hold target {target} (it holds {', '.join(targets)}); "
+            f"{parquet.REMEDY}"
+        )
+    return About(about["status"], about["live_weights"], about["total_weights"])
+
+
+def _is_valid(about: dict) -> bool:
+    weights = about["live_weights"], about["total_weights"]
+    are_counts = all(type(number) is int for number in weights)
+    return about["status"] in STATUSES and are_counts and 0 <= weights[0] <= weights[1]
+
+
+def _holds(file: pq.ParquetFile, group: int, column: int, target: str) -> bool:
+    """Tell whether a row group is the target's, by its statistics where there are any."""
+    statistics = file.metadata.row_group(group).column(column).statistics
+    if statistics is not None and statistics.has_min_max:
+        return statistics.min == target == statistics.max
+    names = file.read_row_group(group, columns=["target"]).column("target").unique()
+    return names.to_pylist() == [target]

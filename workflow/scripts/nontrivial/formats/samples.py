@@ -1,18 +1,20 @@
-"""The table of samples: what each row of a split's arrays is (``samples.parquet``)."""
+"""``samples.parquet``: what each row of a split's arrays is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from nontrivial.errors import UserError
 from nontrivial.execution.atomic import replacing
-from nontrivial.formats import checked_parquet
+from nontrivial.formats import parquet
 
 SCHEMA = pa.schema(
     [
         ("sample", pa.int32()),  # row number in images.npy and labels.npy
-        ("subject", pa.string()),  # null where the data set does not know
+        ("subject", pa.string()),  # null where the data set has no subjects
         ("source", pa.string()),  # file (and row) of the raw data
         ("slice", pa.int32()),  # number along the slicing axis, null for pictures
         ("label", pa.int64()),  # class number, null for segmentation
@@ -22,7 +24,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, less its number."""
+    """One row without its number."""
 
     source: str
     subject: str | None = None
@@ -43,23 +45,27 @@ def write(path: Path, rows: list[Sample]) -> None:
         schema=SCHEMA,
     )
     with replacing(path) as temporary:
-        checked_parquet.write(table, temporary)
+        parquet.write(table, temporary)
 
 
 def read(path: Path) -> pa.Table:
-    """Read a table of samples.
+    """Read the whole table.
 
     Raises:
-        UserError: the file is missing, cut short or has other columns.
+        UserError: the file cannot be read or has other columns.
     """
-    try:
-        table = checked_parquet.read(path)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read ({reason}); prepare the data again") from error
-    if not table.schema.equals(SCHEMA):
-        raise UserError(
-            f"{path}: columns {table.column_names} are not those of a table of samples; "
-            "prepare the data again"
-        )
-    return table
+    return parquet.read(path, SCHEMA)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read ``sample`` and the named columns, each (samples,).
+
+    Raises:
+        UserError: the file cannot be read, a column has nulls, or the samples are not numbered
+            0, 1, 2, ...
+    """
+    table = parquet.read(path, parquet.select(SCHEMA, ["sample", *names]))
+    columns = parquet.as_arrays(table, path)
+    if not np.array_equal(columns["sample"], np.arange(table.num_rows)):
+        raise UserError(f"{path}: samples are not numbered from 0; {parquet.REMEDY}")
+    return columns

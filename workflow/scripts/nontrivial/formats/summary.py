@@ -1,89 +1,216 @@
-"""The columns of the results: one definition for targets, summary and the table over seeds.
+"""The columns of the results, and checks that hold for every row.
 
-A target's file and ``summary.parquet`` hold the same columns; the summary is all targets of
-all experiments, with ``p_holm`` filled in. All intervals are at 95%.
+Target files, ``summary.parquet`` and ``across_seeds.parquet`` have the same columns. A target
+file holds the rows of one target: one per seed, metric, class and unit, and the same over all
+seeds, where ``seed`` is null. The summary holds the rows per seed of all targets of all
+experiments, ``across_seeds.parquet`` the rows over seeds. All intervals are at 95%.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
-# The metric that carries the verdict and enters the family of tests, by task.
+from nontrivial.errors import UserError
+from nontrivial.formats import parquet
+
+
+class Is(Flag):
+    """What holds for a column."""
+
+    REQUIRED = auto()  # never null
+    REQUIRED_PER_SEED = auto()  # null in rows over seeds only
+    IDENTITY = auto()  # no two rows agree in all of these
+    SHARED = auto()  # the same in all rows of a target
+    FAMILY = auto()  # tests with the same values are corrected together
+    HYPOTHESIS = auto()  # within a family, tests with the same values count once
+    SETTING = auto()  # comes from the configuration
+    SHARE = auto()  # between 0 and 1
+
+
+NO_FLAGS = Is(0)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column: its name, type and flags."""
+
+    name: str
+    type: pa.DataType
+    flags: Is = NO_FLAGS
+
+
+_TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+_REAL, _INDEX, _COUNT = pa.float64(), pa.int32(), pa.int64()
+_NAMED = Is.REQUIRED | Is.SHARED | Is.SETTING
+_OPTIONAL = Is.SHARED | Is.SETTING
+
+# "Null for now": no program fills the column yet.
+FIELDS = (
+    Field("experiment", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
+    Field("training", _TEXT, _NAMED),
+    Field("dataset", _TEXT, _NAMED),
+    Field("network", _TEXT, _NAMED),
+    Field("stem", _TEXT, _NAMED),
+    Field("seed", _COUNT, Is.REQUIRED_PER_SEED | Is.IDENTITY | Is.FAMILY),
+    Field("split", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
+    Field("intervention", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
+    Field("parameters", _TEXT, _NAMED | Is.HYPOTHESIS),  # canonical JSON, {} for zeroing
+    Field("draw", pa.int16(), Is.IDENTITY | Is.HYPOTHESIS),  # null for zeroing
+    Field("part", _TEXT, Is.IDENTITY | Is.HYPOTHESIS),  # level or channel; null for zeroing
+    Field("target", _TEXT, _NAMED | Is.IDENTITY),
+    Field("kind", _TEXT, _NAMED),  # baseline, layer, block, shortcut, set
+    Field("reading", _TEXT, _OPTIONAL),
+    Field("kernels", _TEXTS, _NAMED | Is.HYPOTHESIS),
+    Field("sites", _TEXTS),  # null for now
+    Field("order", _INDEX, _OPTIONAL),  # of the first kernel in forward order, from 0
+    Field("role", _TEXT, _OPTIONAL),
+    Field("block", _INDEX, _OPTIONAL),
+    Field("live_weights", _COUNT, Is.SHARED),
+    Field("total_weights", _COUNT, Is.SHARED),
+    Field("status", _TEXT, Is.REQUIRED_PER_SEED),  # ok, cut, no_effect
+    Field("metric", _TEXT, Is.REQUIRED | Is.IDENTITY | Is.FAMILY),
+    Field("class", _TEXT, Is.IDENTITY),  # null: all classes
+    Field("unit", _TEXT, Is.REQUIRED | Is.IDENTITY),  # sample, subject, slice, pooled
+    Field("n", _COUNT, Is.REQUIRED_PER_SEED),  # units; null over seeds that differ in it
+    Field("value", _REAL),  # over seeds the mean, like baseline and drop
+    Field("value_low", _REAL),
+    Field("value_high", _REAL),
+    Field("baseline", _REAL),
+    Field("drop", _REAL),  # baseline - value: positive is worse
+    Field("drop_low", _REAL),
+    Field("drop_high", _REAL),
+    Field("drop_share", _REAL),  # drop / (baseline - chance); null for now
+    Field("df", _REAL),  # degrees of freedom; null for now
+    Field("p_value", _REAL, Is.SHARE),
+    Field("p_holm", _REAL, Is.SHARE),  # null in target files
+    Field("margin", _REAL, _NAMED),
+    Field("epoch", _INDEX, Is.SHARED | Is.IDENTITY | Is.FAMILY),  # of a snapshot; null: last
+    Field("p_nontrivial", _REAL, Is.SHARE),  # null for now, like the next three
+    Field("p_nontrivial_holm", _REAL, Is.SHARE),
+    Field("p_trivial", _REAL, Is.SHARE),
+    Field("p_trivial_holm", _REAL, Is.SHARE),
+    Field("verdict", _TEXT),  # non-trivial, trivial, undecided
+    Field("b", _COUNT),  # samples right at baseline and wrong here
+    Field("c", _COUNT),  # samples wrong at baseline and right here
+    Field("demonstration", pa.bool_(), Is.REQUIRED | Is.SHARED),  # data that allow no inference
+    Field("seeds", _COUNT, Is.REQUIRED),  # number of seeds behind the row
+    Field("covers", _TEXT, Is.REQUIRED),  # what intervals cover: training seeds or test sampling
+    Field("value_sd", _REAL),  # standard deviation over seeds
+    Field("drop_sd", _REAL),
+)
+SCHEMA = pa.schema([(field.name, field.type) for field in FIELDS])
+
+# The metric that carries the verdict and is tested, by task.
 PRIMARY = {"classification": "accuracy", "segmentation": "dice"}
-METRICS_IN_SHARES = ["accuracy", "dice", "dice_slice", "dice_pooled"]  # from 0 to 1
+METRICS_IN_SHARES = ("accuracy", "dice", "dice_slice", "dice_pooled")  # between 0 and 1
+ROUNDING = 1e-9  # tolerated in drop = baseline - value, relative to values beyond 1
 
-# What names a target and holds for it whatever the seed.
-_IDENTITY = [
-    ("experiment", pa.string()),
-    ("training", pa.string()),
-    ("dataset", pa.string()),
-    ("network", pa.string()),
-    ("stem", pa.string()),
-]
-_TARGET = [
-    ("split", pa.string()),
-    ("intervention", pa.string()),
-    ("parameters", pa.string()),  # canonical JSON, {} for zeroing
-    ("draw", pa.int32()),  # null but for repeated random interventions
-    ("target", pa.string()),
-    ("kind", pa.string()),  # baseline, layer, block, shortcut, set
-    ("reading", pa.string()),
-    ("kernels", pa.list_(pa.string())),
-    ("order", pa.int32()),  # of the first kernel in forward order, from 0
-    ("role", pa.string()),
-    ("block", pa.int32()),
-    ("live_weights", pa.int64()),
-    ("total_weights", pa.int64()),
-    ("status", pa.string()),  # ok, cut, no_effect
-    ("metric", pa.string()),
-    ("class", pa.string()),  # null: all classes
-    ("unit", pa.string()),  # sample, subject, slice, pooled
-]
+# Plain columns: in a dozen rows dictionaries and compression save no space, and they cost the
+# reader of many files a quarter of its time.
+FEW_ROWS = {"use_dictionary": False, "compression": "none", "write_statistics": False}
 
-SUMMARY = pa.schema(
-    [
-        *_IDENTITY,
-        ("seed", pa.int64()),
-        *_TARGET,
-        ("n", pa.int64()),  # number of units
-        ("value", pa.float64()),
-        ("value_low", pa.float64()),
-        ("value_high", pa.float64()),
-        ("baseline", pa.float64()),
-        ("drop", pa.float64()),  # baseline - value: positive is worse
-        ("drop_low", pa.float64()),
-        ("drop_high", pa.float64()),
-        ("p_value", pa.float64()),
-        ("p_holm", pa.float64()),
-        ("verdict", pa.string()),  # non-trivial, trivial, undecided
-        ("b", pa.int64()),  # right at baseline, wrong here
-        ("c", pa.int64()),  # wrong at baseline, right here
-        ("margin", pa.float64()),
-        ("demonstration", pa.bool_()),  # the data allow no inference
-    ]
-)
 
-ACROSS_SEEDS = pa.schema(
-    [
-        *_IDENTITY,
-        *_TARGET,
-        ("n", pa.int64()),  # number of seeds
-        ("n_units", pa.int64()),  # per seed; null where the seeds differ in it
-        ("value", pa.float64()),  # mean over seeds, like baseline and drop
-        ("value_sd", pa.float64()),
-        ("value_low", pa.float64()),
-        ("value_high", pa.float64()),
-        ("baseline", pa.float64()),
-        ("drop", pa.float64()),
-        ("drop_sd", pa.float64()),
-        ("drop_low", pa.float64()),
-        ("drop_high", pa.float64()),
-        ("verdict", pa.string()),
-        ("covers", pa.string()),  # training seeds, test sampling only
-        ("margin", pa.float64()),
-        ("demonstration", pa.bool_()),
-    ]
-)
+def names(*flags: Is) -> list[str]:
+    """Return the columns that have all of these flags, in order.
+
+    >>> names(Is.IDENTITY, Is.SHARED)
+    ['experiment', 'split', 'intervention', 'target', 'epoch']
+    """
+    return [field.name for field in FIELDS if all(flag in field.flags for flag in flags)]
 
 
 def is_primary(metric: str, class_name: str | None) -> bool:
     """Tell whether a row carries its target's verdict: accuracy or Dice over all classes."""
     return class_name is None and metric in PRIMARY.values()
+
+
+def primary_rows(table: pa.Table) -> pa.ChunkedArray:
+    """Return for each row whether it is primary, as :func:`is_primary` does."""
+    is_metric = pc.is_in(table["metric"], pa.array(list(PRIMARY.values())))
+    return pc.and_(is_metric, pc.is_null(table["class"]))
+
+
+def write_target(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a target file; columns that a row lacks are null."""
+    parquet.write(pa.Table.from_pylist(rows, schema=SCHEMA), path, **FEW_ROWS)
+
+
+def read(path: Path) -> pa.Table:
+    """Read ``summary.parquet`` or ``across_seeds.parquet`` and check its rows.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or has an impossible row.
+    """
+    table = parquet.read(path, SCHEMA)
+    check(table, lambda row: path)
+    return table
+
+
+def check(table: pa.Table, source: Callable[[int], object]) -> None:
+    """Refuse impossible rows, which mean that a file is damaged.
+
+    Args:
+        table: rows with the columns of :data:`SCHEMA`.
+        source: returns the file of a row's number, for the error.
+
+    Raises:
+        UserError: a required field is null, a number is not finite or out of range, a drop is
+            not baseline - value, an interval is reversed, or two rows are one.
+    """
+    for problem, wrong in _problems(table):
+        row = pc.index(pc.fill_null(wrong, False), True).as_py()
+        if row >= 0:
+            raise UserError(
+                f"{source(row)}: row of target {table['target'][row]}: {problem}; {parquet.REMEDY}"
+            )
+    keys = names(Is.IDENTITY)
+    counts = table.group_by(keys, use_threads=False).aggregate([([], "count_all")])
+    row = pc.index(pc.greater(counts["count_all"], 1), True).as_py()
+    if row >= 0:
+        twice = counts.slice(row, 1).select(keys).to_pylist()[0]
+        places = [i for i, other in enumerate(table.select(keys).to_pylist()) if other == twice]
+        raise UserError(
+            f"{source(places[-1])}: target {twice['target']} has two rows of {twice['metric']}"
+            f" ({twice['class'] or 'all classes'}); {parquet.REMEDY}"
+        )
+
+
+def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Yield a problem and the rows that have it; null where it does not apply."""
+    per_seed = pc.is_valid(table["seed"])
+    for name in names(Is.REQUIRED):
+        yield f"{name} is empty", pc.is_null(table[name])
+    for name in names(Is.REQUIRED_PER_SEED):
+        yield f"{name} is empty", pc.and_(per_seed, pc.is_null(table[name]))
+    is_primary = primary_rows(table)
+    for name in ("value", "baseline", "drop"):
+        yield f"{name} is empty", pc.and_(is_primary, pc.is_null(table[name]))
+    for field in SCHEMA:
+        if pa.types.is_floating(field.type):
+            yield f"{field.name} is not a finite number", pc.invert(pc.is_finite(table[field.name]))
+    is_share = pc.is_in(table["metric"], pa.array(METRICS_IN_SHARES))
+    for name in ("value", "baseline"):
+        wrong = pc.and_(is_share, _outside(table[name], -ROUNDING, 1 + ROUNDING))
+        yield f"{name} is not between 0 and 1", wrong
+    for name in names(Is.SHARE):
+        yield f"{name} is not between 0 and 1", _outside(table[name], 0, 1)
+    expected = pc.subtract(table["baseline"], table["value"])
+    distance = pc.abs(pc.subtract(table["drop"], expected))
+    scale = pc.max_element_wise(1.0, pc.abs(table["value"]), pc.abs(table["baseline"]))
+    yield "drop is not baseline - value", pc.greater(distance, pc.multiply(scale, ROUNDING))
+    for name in ("value", "drop"):
+        reversed_ = pc.greater(table[f"{name}_low"], table[f"{name}_high"])
+        yield f"the interval of {name} is reversed", reversed_
+    yield "n is negative", pc.less(table["n"], 0)
+    yield "seeds is less than 1", pc.less(table["seeds"], 1)
+    yield "b or c is negative", pc.less(pc.min_element_wise(table["b"], table["c"]), 0)
+    changed = pc.add(table["b"], table["c"])
+    yield "b and c are more than n", pc.greater(changed, table["n"])
+
+
+def _outside(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:
+    return pc.or_(pc.less(column, low), pc.greater(column, high))

@@ -1,4 +1,4 @@
-"""The spec file that tells a predict job its targets."""
+"""Spec files: the targets of a predict job, and the target files that aggregate reads."""
 
 import json
 from collections.abc import Collection
@@ -24,29 +24,31 @@ def read_spec(path: Path, known: Collection[str]) -> list[TargetSpec]:
         known: module paths of the network's kernels.
 
     Raises:
-        UserError: the file cannot be read, names no target, one of them twice or an unknown
-            kernel, or two targets zero the same kernels and so are one.
+        UserError: the file cannot be read, is empty, repeats a name, has an unknown kernel, or
+            has two targets with the same kernels.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         targets = [
             TargetSpec(str(entry["name"]), tuple(map(str, entry["kernels"])))
-            for entry in content["targets"]
+            for entry in _read(path)["targets"]
         ]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run the workflow") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a list of targets ({error!r}); delete it") from error
+        raise UserError(
+            f"{path}: not a list of targets ({error!r}); delete it and run the workflow again"
+        ) from error
     if not targets:
-        raise UserError(f"{path}: holds no target; delete it and run the workflow")
+        raise UserError(f"{path}: no target; delete it and run the workflow again")
     names: set[str] = set()
     sets: dict[frozenset[str], str] = {}
     for target in targets:
         unknown = [kernel for kernel in target.kernels if kernel not in known]
         if unknown:
-            raise UserError(f"{path}: {target.name}: {unknown[0]} is no kernel of the network")
+            raise UserError(
+                f"{path}: {target.name}: the network has no kernel {unknown[0]}; delete the file"
+                " and run the workflow again"
+            )
         if target.name in names:
-            raise UserError(f"{path}: target {target.name} stands there twice; keep one")
+            raise UserError(f"{path}: target {target.name} is listed twice; keep one")
         names.add(target.name)
         other = sets.setdefault(frozenset(target.kernels), target.name)
         if other != target.name:
@@ -54,3 +56,28 @@ def read_spec(path: Path, known: Collection[str]) -> list[TargetSpec]:
                 f"{path}: targets {other} and {target.name} zero the same kernels; keep one"
             )
     return targets
+
+
+def read_list(path: Path) -> list[Path]:
+    """Read ``{"files": [...]}``.
+
+    Raises:
+        UserError: the file cannot be read or is empty.
+    """
+    try:
+        files = [Path(name) for name in _read(path)["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path}: not of the form {{"files": [...]}} ({error!r}); delete it and run the'
+            " workflow again"
+        ) from error
+    if not files:
+        raise UserError(f"{path}: no file; configure at least one experiment")
+    return files
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); run the workflow") from error

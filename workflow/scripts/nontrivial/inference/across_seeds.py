@@ -1,112 +1,57 @@
-"""Means over training seeds, with intervals that cover the training's own randomness."""
+"""Means over training seeds with t intervals, which cover the randomness of training."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from scipy.special import stdtrit
-
-from nontrivial.formats.summary import ACROSS_SEEDS, is_primary
 from nontrivial.inference.confidence import CONFIDENCE
-from nontrivial.inference.verdict import verdict
-
-TRAINING_SEEDS = "training seeds"
-TEST_SAMPLING = "test sampling only"
-
-# A row over seeds stands for the rows of the summary that agree in these.
-KEY = (
-    "experiment",
-    "split",
-    "intervention",
-    "parameters",
-    "draw",
-    "target",
-    "metric",
-    "class",
-    "unit",
-)
-# Columns that hold for the target whatever the seed; null should the seeds ever differ.
-SHARED = (
-    "training",
-    "dataset",
-    "network",
-    "stem",
-    "kind",
-    "reading",
-    "kernels",
-    "order",
-    "role",
-    "block",
-    "live_weights",
-    "total_weights",
-    "status",
-    "margin",
-    "demonstration",
-)
+from nontrivial.inference.measurement import TRAINING_SEEDS, Measurement
+from nontrivial.inference.student import t_quantile
 
 
-def across_seeds(rows: Sequence[Mapping]) -> list[dict]:
-    """Return a row per target, metric, class and unit, in the order of first appearance.
+def over_seeds(measurements: Sequence[Measurement]) -> Measurement:
+    """Return the mean over seeds with its t interval; of one seed, its own measurement.
+
+    A value that one seed lacks is not averaged over the others.
 
     Args:
-        rows: rows of the summary, as mappings; at most one per seed and key.
-
-    Returns:
-        Rows of :data:`nontrivial.formats.summary.ACROSS_SEEDS`. With one seed
-        there is no interval, and ``covers`` says that only test sampling is covered (by the
-        summary's own interval).
+        measurements: one per seed, of the same metric, class and unit.
     """
-    groups: dict[tuple, list[Mapping]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in KEY), []).append(row)
-    return [_mean_row(group) for group in groups.values()]
+    first = measurements[0]
+    if len(measurements) == 1:
+        return first
+    values = _optional([one.value for one in measurements])
+    drops = _optional([one.drop for one in measurements])
+    baselines = _optional([one.baseline for one in measurements])
+    value_low, value_high = t_interval(values) if values else (None, None)
+    drop_low, drop_high = t_interval(drops) if drops else (None, None)
+    return Measurement(
+        metric=first.metric,
+        unit=first.unit,
+        n=first.n if all(one.n == first.n for one in measurements) else None,
+        value=statistics.fmean(values) if values else None,
+        baseline=statistics.fmean(baselines) if baselines else None,
+        drop=statistics.fmean(drops) if drops else None,
+        class_name=first.class_name,
+        value_low=value_low,
+        value_high=value_high,
+        drop_low=drop_low,
+        drop_high=drop_high,
+        seeds=len(measurements),
+        covers=TRAINING_SEEDS,
+        value_sd=statistics.stdev(values) if values else None,
+        drop_sd=statistics.stdev(drops) if drops else None,
+    )
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95% interval of the mean by Student's t; None with fewer than two values."""
-    if len(values) < 2:
-        return None
-    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of two or more values by Student's t."""
+    quantile = t_quantile((1 + CONFIDENCE) / 2, len(values) - 1)
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return mean - half, mean + half
 
 
-def _mean_row(group: Sequence[Mapping]) -> dict:
-    first = group[0]
-    row = dict.fromkeys(ACROSS_SEEDS.names)
-    row.update({key: first[key] for key in KEY})
-    row.update({key: _if_equal(group, key) for key in SHARED})
-    # One that was not measured with some seed is not averaged over the others.
-    row.update(_statistics("value", group))
-    row.update(_statistics("drop", group))
-    baselines = [member["baseline"] for member in group]
-    row["baseline"] = None if None in baselines else statistics.fmean(baselines)
-    if first["kind"] == "baseline":
-        row.update(drop_sd=None, drop_low=None, drop_high=None)
-    if first["demonstration"]:
-        row.update(dict.fromkeys(("value_low", "value_high", "drop_low", "drop_high")))
-    if is_primary(first["metric"], first["class"]):
-        row["verdict"] = verdict(row["drop_low"], row["drop_high"], first["margin"])
-    row["n"] = len(group)
-    row["n_units"] = _if_equal(group, "n")
-    row["covers"] = TRAINING_SEEDS if len(group) > 1 else TEST_SAMPLING
-    return row
-
-
-def _statistics(name: str, group: Sequence[Mapping]) -> dict:
-    values = [member[name] for member in group]
-    if None in values:
-        return {}
-    low, high = t_interval(values) or (None, None)
-    return {
-        name: statistics.fmean(values),
-        f"{name}_sd": statistics.stdev(values) if len(values) > 1 else None,
-        f"{name}_low": low,
-        f"{name}_high": high,
-    }
-
-
-def _if_equal(group: Sequence[Mapping], key: str) -> object:
-    first = group[0][key]
-    return first if all(member[key] == first for member in group) else None
+def _optional(values: Sequence[float | None]) -> list[float] | None:
+    present = [value for value in values if value is not None]
+    return present if len(present) == len(values) else None

@@ -1,20 +1,39 @@
-"""One measured quantity of one target: a row of the results without the target's own columns."""
+"""The result for one metric of one target."""
 
 from dataclasses import dataclass
+
+TRAINING_SEEDS = "training seeds"
+TEST_SAMPLING = "test sampling only"
 
 
 @dataclass(frozen=True)
 class Measurement:
     """A metric with its interval and its paired comparison; None where not defined.
 
-    The fields are columns of :mod:`nontrivial.formats.summary`, but ``class_name``
-    stands for ``class``. ``baseline`` is the metric of the network as trained, and positive
-    drops are worse.
+    Attributes:
+        metric: name.
+        unit: what the metric is averaged over: ``sample``, ``subject``, ``slice`` or ``pooled``.
+        n: number of units; None over seeds that differ in it.
+        value: the metric under the intervention; over seeds the mean, like baseline and drop.
+        baseline: the metric of the unchanged network.
+        drop: baseline - value; positive is worse.
+        class_name: the class; None for all classes.
+        value_low: lower end of the 95% interval of ``value``.
+        value_high: upper end.
+        drop_low: lower end of the 95% interval of ``drop``.
+        drop_high: upper end.
+        p_value: of the test that the drop is 0.
+        b: samples right at baseline and wrong under the intervention.
+        c: samples wrong at baseline and right under the intervention.
+        seeds: number of trained networks.
+        covers: which randomness the intervals cover.
+        value_sd: standard deviation of ``value`` over seeds.
+        drop_sd: standard deviation of ``drop`` over seeds.
     """
 
     metric: str
     unit: str
-    n: int
+    n: int | None
     value: float | None
     baseline: float | None
     drop: float | None
@@ -26,3 +45,7 @@ class Measurement:
     p_value: float | None = None
     b: int | None = None
     c: int | None = None
+    seeds: int = 1
+    covers: str = TEST_SAMPLING
+    value_sd: float | None = None
+    drop_sd: float | None = None

@@ -1,17 +1,17 @@
-"""Random numbers that depend on what is computed, and on nothing else."""
+"""Random generators that depend on what is computed and on nothing else."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 
 import numpy as np
 
-from nontrivial.formats.canonical import digest
-
 
 def generator(seed: int, kernels: Iterable[str], purpose: str) -> np.random.Generator:
-    """Return the generator for one target (its set of zeroed kernels), seed and purpose.
+    """Return the random generator for one training seed, target and purpose.
 
-    The set of kernels stands for the target, not its name: two names of one network then get
-    the same intervals and p-values, whichever else the configuration lists.
+    The set of kernels identifies the target, not its name. Two names of the same kernels get
+    equal intervals and p-values, whatever else the configuration lists.
     """
-    entropy = int(digest([seed, sorted(set(kernels)), purpose]), 16)
-    return np.random.default_rng(entropy)
+    key = json.dumps([seed, sorted(set(kernels)), purpose], separators=(",", ":"))
+    return np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest(), 16))

@@ -148,8 +148,8 @@ class Plan:
             }
         )
 
-    def evaluation_settings(self, experiment: str, seed: int, target: str) -> str:
-        """Return the settings of evaluate for one target."""
+    def evaluation_settings(self, experiment: str, target: str) -> str:
+        """Return the settings of evaluate for one target over all seeds."""
         chosen = self.targets(experiment)[target]
         training = self.training(experiment)
         network = self.config["trainings"][training]["network"]
@@ -160,7 +160,7 @@ class Plan:
                 "dataset": self.dataset(experiment),
                 "network": network,
                 "stem": registry.stem_of(network),
-                "seed": seed,
+                "seeds": self.seeds(experiment),
                 "split": self.config["experiments"][experiment]["split"],
                 "intervention": INTERVENTION,
                 "parameters": {},
@@ -176,17 +176,16 @@ class Plan:
         )
 
     def target_files(self) -> list[str]:
-        """Return the result file of every target of every experiment, in summary order."""
+        """Return the target files of all experiments, in summary order."""
         return [
-            f"{self.results}/{experiment}/seed{seed}/{INTERVENTION}/targets/{target}.parquet"
+            f"{self.results}/{experiment}/{INTERVENTION}/targets/{target}.parquet"
             for experiment in sorted(self.config["experiments"])
-            for seed in self.seeds(experiment)
             for target in self.targets(experiment)
         ]
 
     @functools.cache  # noqa: B019
     def target_list(self) -> Spec:
-        """Return the spec of aggregate: the files of all targets."""
+        """Return the spec of aggregate: the list of all target files."""
         return self._spec({"files": self.target_files()})
 
     # Figures, tables, report

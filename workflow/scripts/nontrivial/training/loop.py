@@ -14,6 +14,7 @@ from nontrivial.errors import UserError
 from nontrivial.execution.device import arithmetic, describe, versions
 from nontrivial.execution.reproducibility import derive_seed, seed_everything
 from nontrivial.formats.canonical import canonical
+from nontrivial.formats.history import Epoch
 from nontrivial.training import random_state
 from nontrivial.training.augmentation import change_intensity, crop_and_flip, deform
 from nontrivial.training.checkpoint import State
@@ -26,33 +27,6 @@ from nontrivial.training.recipe import Recipe
 
 # Uses of chance in an epoch; each has a seed of its own, so that none shifts another.
 _ORDER, _AUGMENTATION, _NETWORK = range(3)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    Attributes:
-        epoch: its number, from 1.
-        learning_rate: that of its last step.
-        loss: mean over its steps.
-        val: score on the val split after it.
-        seconds: time its steps took, without the validation.
-        samples_per_second: samples trained on in that time.
-        device: name of the device that ended it.
-        versions: canonical JSON of the libraries' versions then.
-        resumed: how often the training had been taken up from a checkpoint by then.
-    """
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    val: float
-    seconds: float
-    samples_per_second: float
-    device: str
-    versions: str
-    resumed: int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+import made_results
+import pyarrow as pa
+import pytest
+
+from nontrivial.errors import UserError
+from nontrivial.formats import summary
+from nontrivial.formats.summary import Is, names
+
+# Others read these columns by name, in this order.
+FIXED = (
+    "experiment training dataset network stem seed split intervention parameters draw part target"
+    " kind reading kernels sites order role block live_weights total_weights status metric class"
+    " unit n value value_low value_high baseline drop drop_low drop_high drop_share df p_value"
+    " p_holm margin epoch p_nontrivial p_nontrivial_holm p_trivial p_trivial_holm verdict"
+)
+
+
+def table(**changes):
+    rows = made_results.rows("e", "resnet18", seeds=(0, 1))[:4]
+    rows[0] |= changes
+    return pa.Table.from_pylist(rows, schema=summary.SCHEMA)
+
+
+def test_the_fixed_columns_come_first_and_in_order():
+    assert summary.SCHEMA.names[: len(FIXED.split())] == FIXED.split()
+    assert len(set(summary.SCHEMA.names)) == len(summary.SCHEMA.names)
+
+
+def test_columns_by_flag():
+    assert names(Is.FAMILY) == ["experiment", "seed", "split", "intervention", "metric", "epoch"]
+    assert names(Is.HYPOTHESIS) == ["parameters", "draw", "part", "kernels"]
+    assert names(Is.IDENTITY) == [
+        *["experiment", "seed", "split", "intervention", "draw", "part", "target"],
+        *["metric", "class", "unit", "epoch"],
+    ]
+    assert set(names(Is.SETTING)) <= set(names(Is.SHARED))
+
+
+def test_good_rows_pass():
+    summary.check(table(), lambda row: "file")
+
+
+def test_rows_over_seeds_need_no_number_of_units():
+    summary.check(table(seed=None, n=None, status=None), lambda row: "file")
+
+
+@pytest.mark.parametrize("name", names(Is.REQUIRED) + names(Is.REQUIRED_PER_SEED)[1:])
+def test_a_required_field_that_is_null(name):
+    with pytest.raises(UserError, match=rf"file0: row of target .*: {name} is empty"):
+        summary.check(table(**{name: None}), lambda row: f"file{row}")
+
+
+def test_two_rows_of_one_target_and_metric():
+    rows = table()
+    with pytest.raises(UserError, match="file4: target baseline has two rows of accuracy"):
+        summary.check(pa.concat_tables([rows, rows.slice(0, 1)]), lambda row: f"file{row}")
+
+
+def test_a_target_file_reads_back(tmp_path):
+    rows = made_results.rows("e", "resnet18")
+    summary.write_target(tmp_path / "t.parquet", rows)
+    assert summary.read(tmp_path / "t.parquet").to_pylist() == [
+        {**dict.fromkeys(summary.SCHEMA.names), **row} for row in rows
+    ]
