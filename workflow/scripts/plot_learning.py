@@ -1,4 +1,4 @@
-"""Draw learning curves: loss and validation metric against the epoch, the test at the end."""
+"""Draw learning curves: loss and validation metric per epoch, and the final test metric."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
 
     Args:
         settings: ``training``, ``seeds`` (in the order of the histories), ``width_mm``, ``dpi``.
-        dataset: ``dataset.json`` of the data it trained on.
+        dataset: ``dataset.json`` of the training's data.
         history: ``training.parquet`` of every seed.
         svg: the figure as SVG, to write.
         png: the figure as PNG, to write.

@@ -24,12 +24,12 @@ from plot_map import plot_map, units_of
 from plot_slices import plot_slices, slice_dice
 
 PAPER = Path(__file__).parents[3] / "resources" / "paper" / "results.csv"
-TOUCH = 1.0  # pixels by which boxes of text may meet
+TOUCH = 1.0  # pixels by which text boxes may overlap
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures as they were saved, kept open for inspection."""
+    """The saved figures, still open for inspection."""
     figures = []
     save = figure_style.save
 
@@ -142,7 +142,7 @@ def test_every_role_has_its_own_colour_and_marker():
     assert len(set(ROLE_COLOURS.values())) == len(set(ROLE_MARKERS.values())) == len(ROLES)
 
 
-def test_layers_draws_every_kernel_once_where_it_was_measured(tmp_path, drawn):
+def test_layers_draws_every_kernel_once_at_its_value(tmp_path, drawn):
     rows = made_results.rows("e", "pspnet_resnet34", metric="dice")
     expected = {
         row["target"]: (row["role"], row["value"])
@@ -269,7 +269,7 @@ def write_history(path, epochs=5, shift=0.0):
 
 @pytest.mark.parametrize("width", [85, 180])
 @pytest.mark.parametrize("epochs", [1, 5])
-def test_learning_curves_hold_the_history(tmp_path, drawn, width, epochs):
+def test_learning_curves_show_the_history(tmp_path, drawn, width, epochs):
     histories = [write_history(tmp_path / f"{i}.parquet", epochs, 0.01 * i) for i in range(3)]
     settings = {"training": "t", "seeds": [0, 1, 2], "width_mm": width, "dpi": 60}
     outputs = tmp_path / "a.svg", tmp_path / "a.png"

@@ -40,7 +40,7 @@ def verdict(tmp_path, claim, rule, **options):
     return judge(CLAIMS[claim], outcomes_with(tmp_path, drops(rule), **options)).verdict
 
 
-def test_target_table_holds_the_summary_s_numbers(tmp_path):
+def test_the_target_table_has_the_values_of_the_summary(tmp_path):
     rows = made_results.rows("e", "resnet18")
     files = made_results.write(tmp_path, rows)
     tabulate_targets({"experiment": "e"}, *files, *outputs(tmp_path, "t"))
@@ -54,7 +54,7 @@ def test_target_table_holds_the_summary_s_numbers(tmp_path):
         assert row["kernels"].split() == expected[row["target"]]["kernels"]
 
 
-def test_with_seeds_the_table_holds_the_mean_and_its_t_interval(tmp_path):
+def test_several_seeds_give_the_mean_and_its_t_interval(tmp_path):
     by_seed = {0: 0.02, 1: 0.03, 2: 0.04}
     rows = made_results.rows(
         "e",
@@ -117,7 +117,7 @@ def test_paper_tables_without_experiments_show_the_paper_alone(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["p", "c", "t"])
-def test_tables_mark_a_demonstration(tmp_path, table):
+def test_every_table_names_a_demonstration(tmp_path, table):
     rows = made_results.rows("d", "pspnet_resnet34", metric="dice", demonstration=True)
     files = made_results.write(tmp_path, rows)
     settings = {"experiments": [{"name": "d", "paper": "t1", "source": "mni152"}]}
@@ -158,7 +158,7 @@ def test_claims_are_decided_by_verdicts(tmp_path, claim, drop, expected):
     assert verdict(tmp_path, claim, drop) == expected
 
 
-def test_segmentation_claim_requires_a_non_trivial_last_block(tmp_path):
+def test_the_segmentation_claim_requires_the_last_block_to_matter(tmp_path):
     options = {"network": "pspnet_resnet34", "metric": "dice"}
     assert verdict(tmp_path, "back-segmentation", lambda t: 0.5, **options) == "holds"
     assert verdict(tmp_path, "back-segmentation", lambda t: 0.0, **options) == "does not hold"
@@ -186,7 +186,7 @@ def test_equal_kernel_sets_count_once(tmp_path):
     assert f"Of {len(distinct) - 1} targets" in evidence  # all but the stem, which is cut
 
 
-def test_evidence_holds_the_numbers(tmp_path):
+def test_the_evidence_has_the_numbers(tmp_path):
     outcomes = outcomes_with(
         tmp_path, drops(lambda t: 0.0123 if t.name == "block-4-first-unit" else 0.5)
     )
@@ -196,19 +196,19 @@ def test_evidence_holds_the_numbers(tmp_path):
     assert "11% in block-4-first-unit" in evidence  # live weights
 
 
-def test_claims_table_has_every_claim(tmp_path):
+def test_the_claims_table_has_every_claim(tmp_path):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
     judge_claims({"experiments": ["c"]}, *files, PAPER / "claims.csv", *outputs(tmp_path, "c"))
     assert {row["claim"] for row in read_csv(tmp_path / "c.csv")} == set(CLAIMS)
 
 
-def test_unknown_experiment_is_a_user_error(tmp_path):
+def test_an_unknown_experiment_is_refused(tmp_path):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
     with pytest.raises(UserError, match="no rows for experiment 'x'; it has c;"):
         tabulate_targets({"experiment": "x"}, *files, *outputs(tmp_path, "t"))
 
 
-def test_unknown_rule_is_a_user_error(tmp_path):
+def test_an_unknown_rule_is_refused(tmp_path):
     text = (PAPER / "claims.csv").read_text().replace(",every,", ",most,")
     (tmp_path / "claims.csv").write_text(text)
     outcomes = outcomes_with(tmp_path, drops(lambda t: 0.5))
@@ -217,7 +217,7 @@ def test_unknown_rule_is_a_user_error(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 cut short"])
-def test_truncated_summary_is_a_user_error(tmp_path, content):
+def test_a_truncated_summary_is_refused(tmp_path, content):
     files = made_results.write(tmp_path, made_results.rows("c", "resnet18"))
     files[0].write_bytes(content)
     with pytest.raises(UserError, match=r"summary\.parquet"):

@@ -1,7 +1,6 @@
-"""What the results say of each target of one experiment: one number, one interval, one verdict.
+"""The results of one experiment: a value, an interval and a verdict per target.
 
-Figures, tables and claims all read the results through here, so that they can't disagree on
-which interval counts: over seeds where there are several, else over the test samples.
+Figures, tables and claims all read the results with this module, so that they agree.
 """
 
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ class SeedOutcome:
     low: float | None
     high: float | None
     drop: float
-    p_holm: float | None
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,18 @@ class Outcome:
         order: position of the first of them in the forward pass; None for the baseline.
         role: role of a single kernel, else None.
         block: layer block that all kernels share, else None.
-        live_weights: weights that can ever see a pixel, of the zeroed kernels.
+        live_weights: weights of the zeroed kernels that can meet data at this input size.
         total_weights: all weights of the zeroed kernels.
         status: ``ok``, ``cut`` (constant output, by construction) or ``no_effect``.
         value: the metric; mean over seeds.
-        low: lower end of its 95% interval (over seeds if several, else over test samples).
+        low: lower end of its 95% interval (over seeds if there are several, else of test sampling).
         high: upper end.
         drop: baseline - value; positive is worse.
         drop_low: lower end of its 95% interval.
         drop_high: upper end.
-        verdict: ``non-trivial``, ``trivial``, ``undecided``, or None where nothing can be inferred.
-        seeds: what each seed got, by seed.
+        verdict: ``non-trivial``, ``trivial``, ``undecided``, or None without an interval.
+        p_holm: p-value corrected over the experiment's targets; None with several seeds.
+        seeds: results of each seed, in increasing order.
     """
 
     target: str
@@ -74,6 +73,7 @@ class Outcome:
     drop_low: float | None
     drop_high: float | None
     verdict: str | None
+    p_holm: float | None
     seeds: tuple[SeedOutcome, ...]
 
 
@@ -83,17 +83,17 @@ class ExperimentOutcomes:
 
     Attributes:
         experiment: name.
-        training: name of the training it takes its networks from.
+        training: name of the training that its networks come from.
         dataset: name.
         network: name.
         stem: ``torchvision``, ``cifar`` or ``custom``.
-        split: the split that the numbers come from.
+        split: the split that was evaluated.
         metric: ``accuracy`` or ``dice``.
-        margin: a drop up to this counts as none.
+        margin: the largest drop that does not matter.
         demonstration: whether the data allow no inference.
         units: number of test samples or subjects per seed; None if the seeds differ.
-        baseline: the network as trained.
-        targets: all others, in canonical order.
+        baseline: the unchanged network.
+        targets: all other targets, in canonical order.
     """
 
     experiment: str
@@ -116,7 +116,7 @@ class ExperimentOutcomes:
 
     @property
     def seed_count(self) -> int:
-        """Number of trained networks behind each number."""
+        """Number of trained networks."""
         return len(self.baseline.seeds)
 
     def of_kind(self, *kinds: str) -> list[Outcome]:
@@ -128,7 +128,7 @@ def read_results(summary: Path, across_seeds: Path) -> tuple[pa.Table, pa.Table]
     """Read both tables of results.
 
     Raises:
-        UserError: a file can't be read, lacks a column or holds what cannot be right.
+        UserError: a file cannot be read, lacks a column or has an impossible row.
     """
     return read(summary), read(across_seeds)
 
@@ -136,10 +136,10 @@ def read_results(summary: Path, across_seeds: Path) -> tuple[pa.Table, pa.Table]
 def select_outcomes(
     summary: pa.Table, across_seeds: pa.Table, experiment: str
 ) -> ExperimentOutcomes:
-    """Return what the results say of one experiment, zeroing only.
+    """Return the results of one experiment under zeroing.
 
     Raises:
-        UserError: the summary has no rows for it, or the two tables do not fit together.
+        UserError: the summary has no rows of it, or the two tables contradict each other.
     """
     seeds: dict[str, list[dict]] = {}
     for row in _primary_rows(summary, experiment):
@@ -147,14 +147,14 @@ def select_outcomes(
     if not seeds:
         known = ", ".join(sorted(set(summary["experiment"].to_pylist()))) or "none"
         raise UserError(
-            f"summary: no rows for experiment {experiment!r}; it has {known};"
+            f"summary.parquet: no rows for experiment {experiment!r}; it has {known};"
             " add the experiment to the configuration and run the workflow"
         )
     across = {row["target"]: row for row in _primary_rows(across_seeds, experiment)}
     if "baseline" not in seeds or not _fit(seeds, across):
         raise UserError(
-            f"summary and table over seeds do not hold the same results of {experiment!r},"
-            " each seed of each target, with a baseline; delete both and aggregate again"
+            f"summary.parquet and across_seeds.parquet do not have the same results of"
+            f" {experiment!r}; delete both and run the workflow again"
         )
     outcomes = [_outcome(rows, across[target]) for target, rows in seeds.items()]
     baseline = next(outcome for outcome in outcomes if outcome.kind == "baseline")
@@ -176,7 +176,7 @@ def select_outcomes(
 
 
 def describe(outcomes: ExperimentOutcomes) -> str:
-    """Say in a line what the numbers rest on: test units, seeds, what the intervals cover."""
+    """Describe the basis of the numbers: test units, seeds, and what the intervals cover."""
     unit = "subject" if outcomes.metric == "dice" else "sample"
     if outcomes.units is None:
         units = f"{outcomes.split} {unit}s differ between seeds"
@@ -195,7 +195,7 @@ def describe(outcomes: ExperimentOutcomes) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number with its noun, thousands separated: ``1 seed``, ``10,000 samples``."""
+    """Return a number with its noun: ``1 seed``, ``10,000 samples``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -210,7 +210,7 @@ def _primary_rows(table: pa.Table, experiment: str) -> list[dict]:
 
 
 def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
-    """Tell whether the rows over seeds are the means of the rows of all seeds."""
+    """Tell whether the rows over seeds are the means of the rows per seed."""
     return set(across) == set(seeds) and all(
         across[target]["seeds"] == len(rows) == len(seeds["baseline"])
         and all(
@@ -240,6 +240,7 @@ def _outcome(rows: list[dict], across: dict) -> Outcome:
         drop_low=across["drop_low"],
         drop_high=across["drop_high"],
         verdict=across["verdict"],
+        p_holm=across["p_holm"],
         seeds=tuple(
             SeedOutcome(
                 seed=row["seed"],
@@ -248,7 +249,6 @@ def _outcome(rows: list[dict], across: dict) -> Outcome:
                 low=row["value_low"],
                 high=row["value_high"],
                 drop=row["drop"],
-                p_holm=row["p_holm"],
             )
             for row in sorted(rows, key=lambda row: row["seed"])
         ),

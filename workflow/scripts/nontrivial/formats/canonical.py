@@ -1,4 +1,4 @@
-"""One spelling for equal values, and digests of it."""
+"""Canonical JSON, equal for equal values, and digests."""
 
 import hashlib
 import json

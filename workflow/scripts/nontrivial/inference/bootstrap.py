@@ -5,18 +5,17 @@ import numpy as np
 from nontrivial.inference.confidence import CONFIDENCE
 
 RESAMPLES = 10_000
-RESAMPLES_AT_A_TIME = 1_000  # bounds the memory, 1,000 x subjects numbers
+RESAMPLES_AT_A_TIME = 1_000  # bounds memory to 1,000 x subjects values
 
 
 def mean_intervals(scores: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Return the 95% interval of every column's mean over subjects drawn with replacement.
 
-    All columns are taken from the same resamples, so the interval of a column of differences
-    is the paired one.
+    All columns use the same resamples, so the interval of a column of differences is paired.
 
     Args:
         scores: (S, M), a row per subject and a column per quantity.
-        generator: source of the resamples.
+        generator: random generator of the resamples.
 
     Returns:
         (M, 2): lower and upper limit.
@@ -37,10 +36,10 @@ def _chunks(total: int, size: int) -> list[int]:
 
 
 def _resampled_means(scores: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Return the means of the drawn subjects, (R, M), by how often each was drawn."""
+    """Return the means over the drawn subjects, (R, M)."""
     resamples, subjects = drawn.shape
     cells = drawn + subjects * np.arange(resamples)[:, None]
-    times = np.bincount(cells.ravel(), minlength=resamples * subjects)
-    # einsum, not a BLAS product: the same bits with any number of threads.
-    weights = times.reshape(resamples, subjects).astype(np.float64)
+    counts = np.bincount(cells.ravel(), minlength=resamples * subjects)
+    # einsum gives the same bits with any number of threads; a BLAS product does not.
+    weights = counts.reshape(resamples, subjects).astype(np.float64)
     return np.einsum("rs,sm->rm", weights, scores) / subjects

@@ -1,4 +1,4 @@
-"""Metrics of a classifier beside its baseline: accuracy, per-class accuracy, log probability."""
+"""Metrics of a classifier compared with the baseline: accuracy and log probability."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from nontrivial.inference.proportions import PairedCounts, newcombe, wilson
 def accuracy_measurements(
     labels: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, classes: Sequence[str]
 ) -> list[Measurement]:
-    """Return accuracy over all samples, then of every class that has samples (its recall).
+    """Return the accuracy over all samples, then of every class that has samples (its recall).
 
     Args:
         labels: true class numbers, (N,), below ``len(classes)``.
         predicted: predicted class numbers, (N,).
-        baseline: those of the network as trained, (N,).
+        baseline: class numbers predicted by the unchanged network, (N,).
         classes: names by class number.
     """
     right, right_before = predicted == labels, baseline == labels
-    # Column 0 to 3: neither, gained, lost, both.
+    # Columns: wrong in both, gained, lost, right in both.
     cells = 4 * labels + 2 * right_before + right
     table = np.bincount(cells, minlength=4 * len(classes)).reshape(len(classes), 4)
     rows = [_accuracy(table.sum(axis=0), None)]
@@ -34,7 +34,7 @@ def accuracy_measurements(
 
 
 def log_probability_measurement(log_prob: np.ndarray, baseline: np.ndarray) -> Measurement:
-    """Return the mean log probability (nats) of the true class, from (N,) per sample."""
+    """Return the mean log probability of the true class in nats, from one (N,) per sample."""
     value = float(log_prob.mean(dtype=np.float64))
     before = float(baseline.mean(dtype=np.float64))
     return Measurement("log_prob", "sample", len(log_prob), value, before, before - value)

@@ -1,7 +1,7 @@
 """The Dice coefficient from counts of pixels.
 
-Counts, not scores, are summed over the slices of a subject (Dice of a volume), so a slice
-with three foreground pixels weighs as little as it should.
+The Dice of a subject is that of the volume: counts are summed over its slices, so slices with few
+foreground pixels have little weight.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Return 2TP / (2TP + FP + FN), and 1 where nothing is there and nothing was predicted.
+    """Return 2TP / (2TP + FP + FN), and 1 where truth and prediction are both empty.
 
     Args:
         tp: true positive pixels, any shape.
@@ -20,7 +20,7 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
     Returns:
         Dice between 0 and 1, float64, the shape of the counts.
 
-    Source: L. R. Dice, Ecology 26 (1945) 297, in the form of counts.
+    Source: L. R. Dice, Ecology 26 (1945) 297, in terms of counts.
     """
     double = 2 * np.asarray(tp, dtype=np.float64)
     total = double + np.asarray(fp, dtype=np.float64) + np.asarray(fn, dtype=np.float64)
@@ -31,7 +31,7 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
 def by_subject(
     subjects: Sequence[str] | np.ndarray, tp: np.ndarray, fp: np.ndarray, fn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Dice of every subject and class, counts summed over the subject's slices.
+    """Return the Dice of every subject and class from counts summed over the subject's slices.
 
     Args:
         subjects: subject of each of N slices, in any order.

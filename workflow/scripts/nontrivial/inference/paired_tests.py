@@ -1,25 +1,25 @@
-"""Two-sided tests of a paired difference: McNemar's for right and wrong, sign flips for scores."""
+"""Two-sided tests of paired differences: McNemar's test and the sign-flip test."""
 
 import math
 
 import numpy as np
 
-EXACT_SUBJECTS = 16  # up to here all 2^16 sign patterns are counted
+EXACT_SUBJECTS = 16  # up to here all sign patterns are enumerated
 DRAWS = 100_000
-DRAWS_AT_A_TIME = 5_000  # bounds the memory, 5,000 x subjects numbers
+DRAWS_AT_A_TIME = 5_000  # bounds memory to 5,000 x subjects values
 
-# Statistics equal in real arithmetic differ in floating point with the order of the signs, by
-# a few rounding errors (1e-16) of the sum of the absolute differences. They must all count
-# as "at least as far out", or p comes out too small; different ones lie much further apart.
+# Statistics that are equal in real arithmetic differ in floating point by a few rounding errors
+# (1e-16) of the sum of absolute differences, depending on the order of signs. All of them must
+# count as "at least as extreme", or p is too small. Different statistics are much further apart.
 ROUNDING = 1e-12
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """Return the exact two-sided p-value that b and c of b + c discordant pairs come from 1/2.
+    """Return the exact two-sided p-value of McNemar's test for b and c discordant pairs.
 
-    Twice the smaller tail of the binomial distribution, at most 1; 1 without discordant pairs.
-    The tail's largest term comes from log-gamma and the rest from ratios of neighbours, so
-    nothing overflows; below 5e-324 the result is 0.
+    This is twice the smaller tail of the binomial distribution with probability 1/2, at most 1,
+    and 1 without discordant pairs. The largest term of the tail is computed by log-gamma and the
+    others by ratios of neighbouring terms, so nothing overflows. Results below 5e-324 are 0.
 
     Source: Q. McNemar, Psychometrika 12 (1947) 153, in the exact, conditional form.
     """
@@ -29,7 +29,7 @@ def mcnemar_exact(b: int, c: int) -> float:
     last = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
     terms = np.arange(k, 0, -1, dtype=np.float64)
     ratios = terms / (n - terms + 1)  # P(X = i - 1) / P(X = i) for i = k, k - 1, ..., 1
-    # The tail's factor joins the exponent: the largest term alone may be below the least float.
+    # Summed in the exponent, because the largest term alone may underflow.
     tail = last + math.log1p(float(np.cumprod(ratios).sum()))
     return min(1.0, 2 * math.exp(tail))
 
@@ -37,12 +37,12 @@ def mcnemar_exact(b: int, c: int) -> float:
 def sign_flip(differences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Return the two-sided p-value that each column's differences are symmetric about 0.
 
-    The statistic is the absolute mean. Exact up to 16 subjects (all sign patterns); beyond,
-    100,000 draws and p = (1 + hits) / (1 + draws). All columns share the drawn signs.
+    The statistic is the absolute mean. Up to 16 subjects the test is exact (all sign patterns).
+    Beyond, it draws 100,000 patterns and p = (1 + hits) / (1 + draws). All columns share them.
 
     Args:
         differences: (S, M), a row per subject and a column per quantity.
-        generator: source of the signs; not touched in the exact case.
+        generator: random generator of the signs; unused in the exact case.
 
     Returns:
         p-values, float64 (M,).
@@ -52,22 +52,22 @@ def sign_flip(differences: np.ndarray, generator: np.random.Generator) -> np.nda
     """
     differences = np.asarray(differences, dtype=np.float64)
     observed = np.abs(differences.sum(axis=0))
-    least = observed - ROUNDING * np.abs(differences).sum(axis=0)
+    threshold = observed - ROUNDING * np.abs(differences).sum(axis=0)
     if len(differences) <= EXACT_SUBJECTS:
         sums = _all_sums(differences)
-        return (np.abs(sums) >= least).mean(axis=0)
+        return (np.abs(sums) >= threshold).mean(axis=0)
     hits = np.zeros(differences.shape[1], dtype=np.int64)
     for start in range(0, DRAWS, DRAWS_AT_A_TIME):
         count = min(DRAWS_AT_A_TIME, DRAWS - start)
         sums = _random_sums(differences, count, generator)
-        hits += (np.abs(sums) >= least).sum(axis=0)
+        hits += (np.abs(sums) >= threshold).sum(axis=0)
     return (1 + hits) / (1 + DRAWS)
 
 
 def _all_sums(differences: np.ndarray) -> np.ndarray:
-    """Return the sums under all sign patterns with the first sign kept, (2^(S-1), M).
+    """Return the sums under all sign patterns with the first sign fixed, (2^(S-1), M).
 
-    The other half are their negatives: the same absolute values.
+    The other patterns give their negatives, with the same absolute values.
     """
     sums = differences[:1]
     for row in differences[1:]:
@@ -81,6 +81,6 @@ def _random_sums(differences: np.ndarray, count: int, generator: np.random.Gener
     row_bytes = -(-subjects // 8)
     octets = np.frombuffer(generator.bytes(count * row_bytes), dtype=np.uint8)
     flips = np.unpackbits(octets.reshape(count, row_bytes), axis=1, count=subjects)
-    # einsum, not a BLAS product: the same bits with any number of threads.
+    # einsum gives the same bits with any number of threads; a BLAS product does not.
     flipped = np.einsum("rs,sm->rm", flips.astype(np.float64), differences)
     return differences.sum(axis=0) - 2 * flipped

@@ -1,4 +1,4 @@
-"""Intervals for proportions and for the difference of two paired proportions."""
+"""Confidence intervals for a proportion and for the difference of two paired proportions."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # 1.96
 
 @dataclass(frozen=True)
 class PairedCounts:
-    """How n samples fare at baseline and under an intervention.
+    """Counts of n samples that are right or wrong at baseline and under an intervention.
 
     Attributes:
         both: right in both.
@@ -49,7 +49,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     share = hits / n
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    # At 0 and n the limit is 0 and 1 in real arithmetic; rounding must not move it.
+    # The limit is exactly 0 at no hits and 1 at n hits; rounding must not change that.
     low = 0.0 if hits == 0 else centre - half
     high = 1.0 if hits == n else centre + half
     return low, high
@@ -58,11 +58,11 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 def newcombe(counts: PairedCounts) -> tuple[float, float]:
     """Return the 95% interval of the drop: accuracy at baseline minus under the intervention.
 
-    Square-and-add of the two Wilson intervals with the correlation between the pairs, its
-    numerator corrected for continuity.
+    The two Wilson intervals are combined by squaring and adding, with the correlation between
+    the pairs. Its numerator is corrected for continuity.
 
     Raises:
-        ValueError: there is no sample.
+        ValueError: there are no samples.
 
     Source: R. G. Newcombe, Improved confidence intervals for the difference between binomial
     proportions based on paired data, Stat. Med. 17 (1998) 2635, method 10.
@@ -80,7 +80,7 @@ def newcombe(counts: PairedCounts) -> tuple[float, float]:
 
 
 def _added(first: float, second: float, phi: float) -> float:
-    # |phi| <= 1 keeps this at or above (first - second)^2; rounding may take it below 0.
+    # At least (first - second)^2, because |phi| <= 1; rounding may give less than 0.
     return math.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
 
 

@@ -1,6 +1,6 @@
-"""Dice of a segmentation beside its baseline: per subject, per slice and pooled.
+"""Dice of a segmentation compared with the baseline: per subject, per slice and pooled.
 
-Class 0 is the background and has no row. The Dice over all classes is the mean over the
+Class 0 is the background and has no measurement. The Dice over all classes is the mean over the
 foreground classes.
 """
 
@@ -15,7 +15,7 @@ from nontrivial.inference.dice import by_subject, dice
 from nontrivial.inference.measurement import Measurement
 from nontrivial.inference.paired_tests import sign_flip
 
-FEWEST_SUBJECTS = 6  # with fewer, no sign-flip test can reach 0.05: 2 / 2^5 > 0.05
+FEWEST_SUBJECTS = 6  # with fewer, no sign-flip test reaches 0.05: 2 / 2^5 > 0.05
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ def subject_measurements(
 ) -> list[Measurement]:
     """Return the mean Dice over subjects, over all foreground classes and of each.
 
-    Intervals and p-values only with six subjects or more.
+    Intervals and p-values require six subjects.
 
     Args:
         subjects: subject of each slice, (N,).
         counts: pixels under the intervention.
-        baseline: pixels with the network as trained.
+        baseline: pixels with the unchanged network.
         classes: names by class number, background first.
-        resampling: source of the bootstrap's resamples.
-        flips: source of the test's signs.
+        resampling: random generator of the bootstrap.
+        flips: random generator of the sign-flip test.
     """
     score = _with_mean(_scores(subjects, counts))
     before = _with_mean(_scores(subjects, baseline))
@@ -77,11 +77,11 @@ def subject_measurements(
 def slice_measurements(
     counts: Counts, baseline: Counts, classes: Sequence[str]
 ) -> list[Measurement]:
-    """Return the mean Dice over the slices on which a class is there or was predicted.
+    """Return the mean Dice over the slices with a class in the truth or the prediction.
 
-    Over all classes: the mean of the classes' means; its n counts the slices with any of
-    them. No interval, because the slices of a subject are not independent; and the baseline is
-    averaged over its own slices, not these, so the drop is one of two means and not paired.
+    Over all classes it is the mean of the classes' means, and n counts the slices with any class.
+    There is no interval, because the slices of a subject are not independent. The baseline is
+    averaged over its own slices, so the drop is a difference of two means and not paired.
     """
     value, n = _slice_means(counts)
     before, _ = _slice_means(baseline)
@@ -94,7 +94,7 @@ def slice_measurements(
 def pooled_measurements(
     counts: Counts, baseline: Counts, classes: Sequence[str]
 ) -> list[Measurement]:
-    """Return the Dice of all slices taken as one volume (one unit, so no interval)."""
+    """Return the Dice of all slices as one volume; with one unit there is no interval."""
     value, before = _pooled(counts), _pooled(baseline)
     return [
         _descriptive("dice_pooled", "pooled", 1, value[i], before[i], name)
@@ -113,7 +113,7 @@ def _with_mean(score: np.ndarray) -> np.ndarray:
 
 
 def _slice_means(counts: Counts) -> tuple[list[float | None], list[int]]:
-    """Return the means and numbers of slices: over all foreground classes, then of each."""
+    """Return means and numbers of slices, over all foreground classes and then of each."""
     score = dice(counts.tp, counts.fp, counts.fn)[:, 1:]
     seen = (counts.tp + counts.fp + counts.fn)[:, 1:] > 0
     means = [
@@ -139,8 +139,7 @@ def _descriptive(
     baseline: float | None,
     class_name: str | None,
 ) -> Measurement:
-    both = value is not None and baseline is not None
-    drop = baseline - value if both else None
+    drop = None if value is None or baseline is None else baseline - value
     return Measurement(metric, unit, n, value, baseline, drop, class_name)
 
 

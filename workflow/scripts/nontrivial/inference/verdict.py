@@ -1,4 +1,4 @@
-"""Whether a drop matters, judged by its interval and a margin fixed beforehand."""
+"""Verdicts: whether a drop matters, by its interval and a margin fixed in advance."""
 
 NON_TRIVIAL = "non-trivial"
 TRIVIAL = "trivial"
@@ -8,8 +8,8 @@ UNDECIDED = "undecided"
 def verdict(drop_low: float | None, drop_high: float | None, margin: float) -> str | None:
     """Return the verdict on a drop with the given interval; None without an interval.
 
-    ``non-trivial`` if the whole interval lies above the margin, ``trivial`` if it lies below
-    it, else ``undecided``: a drop that is not significant is not thereby trivial.
+    A drop is ``non-trivial`` if its whole interval is above the margin, ``trivial`` if it is below
+    the margin, and otherwise ``undecided``: a drop that is not significant need not be trivial.
     """
     if drop_low is None or drop_high is None:
         return None
