@@ -69,11 +69,6 @@ def tabulate_targets(
     write_text(html, to_html(text[0].title, text))
 
 
-def _p_holm(outcome: Outcome) -> float | None:
-    """Return the p-value if there is one seed; several seeds have one each."""
-    return outcome.seeds[0].p_holm if len(outcome.seeds) == 1 else None
-
-
 def _record(outcomes: ExperimentOutcomes, outcome: Outcome) -> dict:
     return {
         "experiment": outcomes.experiment,
@@ -96,7 +91,7 @@ def _record(outcomes: ExperimentOutcomes, outcome: Outcome) -> dict:
         "drop": outcome.drop,
         "drop_low": outcome.drop_low,
         "drop_high": outcome.drop_high,
-        "p_holm": _p_holm(outcome),
+        "p_holm": outcome.p_holm,
         "verdict": outcome.verdict,
         "margin": outcomes.margin,
         "units": outcomes.units,
@@ -140,7 +135,6 @@ def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable
 
 
 def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
-    p_holm = _p_holm(outcome)
     live = (
         f"{outcome.live_weights / outcome.total_weights:.0%}"
         if outcome.total_weights and outcome.live_weights is not None
@@ -156,7 +150,7 @@ def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
         interval(outcome.low, outcome.high),
         "" if is_baseline else f"{outcome.drop:+.4f}",
         interval(outcome.drop_low, outcome.drop_high),
-        *(() if several else (spell_p(p_holm),)),
+        *(() if several else (spell_p(outcome.p_holm),)),
         STATUS_NAMES.get(outcome.status, outcome.verdict or ""),
     )
 
