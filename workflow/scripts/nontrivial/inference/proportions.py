@@ -90,7 +90,7 @@ def _correlation(counts: PairedCounts) -> float:
     product = right_before * (n - right_before) * right_after * (n - right_after)
     if product == 0:
         return 0.0
-    numerator = counts.both * counts.neither - counts.lost * counts.gained
+    numerator = float(counts.both * counts.neither - counts.lost * counts.gained)
     if numerator > 0:
         numerator = max(0.0, numerator - n / 2)
     return numerator / math.sqrt(product)

@@ -28,7 +28,7 @@ class Counts:
 
 
 def subject_measurements(
-    subjects: Sequence[str],
+    subjects: Sequence[str] | np.ndarray,
     counts: Counts,
     baseline: Counts,
     classes: Sequence[str],
@@ -102,7 +102,7 @@ def pooled_measurements(
     ]
 
 
-def _scores(subjects: Sequence[str], counts: Counts) -> np.ndarray:
+def _scores(subjects: Sequence[str] | np.ndarray, counts: Counts) -> np.ndarray:
     """Return Dice per subject and foreground class, (S, K - 1)."""
     _, score = by_subject(subjects, counts.tp[:, 1:], counts.fp[:, 1:], counts.fn[:, 1:])
     return score
