@@ -146,9 +146,8 @@ def train_on_request(requests: Connection, network: str, options: dict) -> None:
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     arguments = train.parser().parse_args(["--precision", "fp32", *words])
     case, _ = train.make_case(network, arguments)
-    placed = train.place({"train": (case.images, case.labels)}, case.device)["train"]
     with train.without_lines():
-        turns = train.ours(case, placed, case.recipe)
+        turns = train.ours(case, case.recipe)
         while True:
             requests.recv()
             requests.send(train.seconds(lambda: next(turns), case.device))

@@ -280,8 +280,8 @@ def measure(arguments: argparse.Namespace) -> dict:
         "ceiling": figures(subjects, whole, names),
     }
     if arguments.model:
-        network = {"name": arguments.network, "factory": None}
-        model, _ = load_trained(network, description, arguments.model)
+        factory = NETWORKS[arguments.network].factory
+        model, _ = load_trained(factory, description, arguments.model)
         answers = ask(model, description, MappedSamples(images, masks, CPU))
         report["trained"] = figures(subjects, answers, names)
     return report | {"versions": devices.versions()}

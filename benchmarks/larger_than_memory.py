@@ -217,13 +217,16 @@ def settings() -> dict:
 def train(folder: Path, window: int) -> None:
     """Train on the data in the folder and print what this process took."""
     sample_order.WINDOW = window
-    import_module("train_network")  # and with it the libraries, which are counted apart
+    # The libraries, which are counted apart; the optimizer imports the second one.
+    import_module("train_network")
+    import_module("torch._dynamo")
     cpu = torch.device("cpu")
     libraries, read, start = devices.peak_memory(cpu), bytes_read(), time.perf_counter()
     name = str(SCRIPTS / "train_network.py")
     sys.argv = [name, "--settings", json.dumps(settings()), "--seed", "0"]
-    sys.argv += ["--data", str(folder), "--kernels", str(folder / "kernels.tsv")]
+    sys.argv += ["--data", str(folder), "--kernels", "none"]
     sys.argv += ["--output", str(folder / "model.safetensors")]
+    sys.argv += ["--snapshots", str(folder / "snapshots.safetensors")]
     sys.argv += ["--digest", str(folder / "model.json")]
     sys.argv += ["--history", str(folder / "training.parquet"), "--code", "benchmark"]
     runpy.run_path(name, run_name="__main__")
@@ -260,9 +263,6 @@ def measure(folder: Path, nbytes: int, window: int, limit: int | None) -> dict[s
     """Return the figures of one epoch on so many bytes of data."""
     samples = write_data(folder, nbytes)
     os.chdir(Path(__file__).parent)  # where the factory is
-    command = [sys.executable, str(SCRIPTS / "list_kernels.py"), "--factory", FACTORY]
-    command += ["--channels", str(SHAPE[0]), "--input-size", *map(str, SHAPE[1:])]
-    run([*command, "--output", str(folder / "kernels.tsv")])
     command = [sys.executable, __file__, "--train-only", str(folder), "--window"]
     command += [str(window / MIB)]
     held = None

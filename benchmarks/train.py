@@ -56,26 +56,25 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial.data.batches import Samples, fastest_memory_format, normalization, place
-from nontrivial.data.prepared import SPLITS, read_description
+from nontrivial.data.prepared import SPLITS, Description, read_description
 from nontrivial.data.split_arrays import open_checked
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.command_line import log
 from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
-from nontrivial.formats import samples
 from nontrivial.networks.building import build
 from nontrivial.networks.live_convolutions import without_dead_taps
 from nontrivial.networks.registry import NETWORKS
+from nontrivial.networks.setup import set_up
 from nontrivial.planning.configuration import DATASET_TASKS, complete, read_schema
 from nontrivial.planning.plan import Plan
 from nontrivial.training.augmentation import Augmentation
-from nontrivial.training.loop import Epoch, Problem, Training
+from nontrivial.training.loop import Epoch, Training
 from nontrivial.training.losses import segmentation_loss
+from nontrivial.training.misfits import refuse_misfit
 from nontrivial.training.recipe import Recipe, read_recipe
-from nontrivial.training.validation import METRICS, accuracy, mean_dice
-from train_network import refuse_misfit
+from nontrivial.training.validation import METRICS, score
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
@@ -157,14 +156,24 @@ class Case:
 # Our side.
 
 
-def ours(case: Case, placed: Samples, recipe: Recipe) -> Iterator[Epoch]:
+def ours(case: Case, recipe: Recipe) -> Iterator[Epoch]:
     """Train a round at each step of the iterator."""
-    memory_format = fastest_memory_format(case.device, recipe.precision)
-    model = case.network().to(device=case.device, memory_format=memory_format)
-    normalize = normalization(case.mean, case.std, case.device, memory_format)
-    problem = Problem(case.task, placed, normalize, lambda model: 0.0, "score")
-    training = Training(model, problem, recipe, SEED, case.device)
-    with without_dead_taps(model, case.images.shape[1], case.images.shape[2:]):
+    channels, *size = case.images.shape[1:]
+    description = Description(
+        task=case.task,
+        classes=[],
+        channels=channels,
+        size=tuple(size),
+        dtype=str(case.images.dtype),
+        mean=case.mean,
+        std=case.std,
+        counts={"train": len(case.images)},
+        sha256={},
+    )
+    arrays = {"train": (case.images, case.labels)}
+    setup = set_up(case.network(), description, arrays, recipe.precision, case.device)
+    training = Training(setup, recipe, SEED, lambda: 0.0)
+    with without_dead_taps(setup.network, channels, tuple(size)):
         yield from training.run()
 
 
@@ -304,10 +313,9 @@ def synchronize(device: torch.device) -> None:
 
 def measure(case: Case, workers: list[int]) -> dict[str, object]:
     """Return the figures of both sides."""
-    placed = place({"train": (case.images, case.labels)}, case.device)["train"]
     taken: dict[str, list[float]] = {}
     with ExitStack() as stack, without_lines():
-        sides = {name: ours(case, placed, recipe) for name, recipe in case.recipes.items()}
+        sides = {name: ours(case, recipe) for name, recipe in case.recipes.items()}
         sides |= {f"theirs_workers_{count}": theirs(case, count) for count in workers}
         for name, side in sides.items():
             stack.enter_context(closing(side))
@@ -498,39 +506,22 @@ def to_accuracy(
     """
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
+    size = description.size
+    shape = len(description.classes), description.channels, size
     seed_everything(SEED)
-    model = build(
-        network["name"],
-        network["factory"],
-        len(description.classes),
-        description.channels,
-        description.size,
-    )
-    memory_format = fastest_memory_format(device, recipe.precision)
-    model = model.to(device=device, memory_format=memory_format)
-    normalize = normalization(description.mean, description.std, device, memory_format)
-    placed = place({split: open_checked(data, split, description) for split in SPLITS}, device)
-
-    def score(model: nn.Module, split: str) -> float:
-        if description.task == "classification":
-            return accuracy(model, placed[split], normalize, device)
-        subjects = samples.read(data / split / "samples.parquet")["subject"].to_numpy()
-        classes = len(description.classes)
-        return mean_dice(model, placed[split], normalize, device, subjects, classes)
-
-    metric = METRICS[description.task]
-    validate = partial(score, split="val")
-    problem = Problem(description.task, placed["train"], normalize, validate, metric)
+    model = build(network["name"], network["factory"], *shape)
+    arrays = {split: open_checked(data, split, description) for split in SPLITS}
+    setup = set_up(model, description, arrays, recipe.precision, device)
     before = seconds_since_start()
-    training = Training(model, problem, recipe, SEED, device)
-    with without_dead_taps(model, description.channels, description.size):
+    training = Training(setup, recipe, SEED, partial(score, setup, "val", data))
+    with without_dead_taps(model, description.channels, size):
         epochs = list(training.run())
-        test = score(model, "test")
+        test = score(setup, "test", data)
     wall = seconds_since_start()
     return {
         "network": network["name"],
         "data": data.name,
-        "metric": metric,
+        "metric": METRICS[description.task],
         "wanted": wanted,
         "test": rounded(test),
         "reached": test >= wanted,
@@ -557,7 +548,7 @@ def read_training(arguments: argparse.Namespace) -> tuple[dict, Recipe]:
         return training_of(read_file(arguments.configfile, yaml.safe_load), arguments.training)
     (name,) = arguments.network or ["resnet34"]
     settings = read_file(arguments.recipe, json.loads)
-    return {"name": name, "factory": None}, complete_recipe(name, settings)
+    return {"name": name, "factory": NETWORKS[name].factory}, complete_recipe(name, settings)
 
 
 def read_file(path: Path, read: Callable[[str], object]) -> dict:

@@ -9,12 +9,13 @@ from nontrivial.planning.fingerprint import fingerprint, module_file
 
 @functools.cache
 def code(script, factory=None):
-    """Return the fingerprint of a program in workflow/scripts, and of a user's network factory."""
+    """Return the fingerprint of a program in workflow/scripts, and of a network's factory."""
+    roots = [SCRIPTS, Path.cwd()]
     package = factory.partition(":")[0].split(".") if factory else []
-    own = [module_file(".".join(package[: n + 1]), [Path.cwd()]) for n in range(len(package))]
+    files = [module_file(".".join(package[: n + 1]), roots) for n in range(len(package))]
     try:
         ours = fingerprint(SCRIPTS / script, [SCRIPTS])
-        return " ".join([ours, *(fingerprint(file, [Path.cwd()]) for file in own if file)])
+        return " ".join([ours, *(fingerprint(file, roots) for file in files if file)])
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

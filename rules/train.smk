@@ -1,7 +1,37 @@
-# In:    prepared data (dataset.json carries the digests of the arrays), a kernel table.
-# Out:   <results>/networks/<training>/seed<seed>/: weights, their digest, a row per epoch.
-# Stale: the training's network and recipe, the data's content, the kernels' shapes, the code.
-# A training keeps checkpoints beside its outputs until it finishes, and resumes from them.
+# In:    prepared data (dataset.json holds the digests of the arrays), a kernel table.
+# Out:   <results>/networks/<training>/checked.json, and in seed<seed>/: weights, snapshots, their
+#        digests, a row per epoch.
+# Stale: check_network: network and recipe, the data's content, the kernels' shapes, the code;
+#        train: the same but for the code of the checks, so that a new check retrains nothing.
+# Beside the outputs a training keeps checkpoints until it ends, from which it resumes.
+
+
+# Not an input of train: an edited check would then train every network again. As `ancient` it would
+# hide other reasons to train (Snakemake 9.27). So train runs the same program itself, first.
+rule check_network:
+    input:
+        dataset=description,
+        kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
+    output:
+        f"{RESULTS}/networks/{{training}}/checked.json",
+    log:
+        f"{LOGS}/check_network/{{training}}.log",
+    benchmark:
+        f"{BENCHMARKS}/check_network/{{training}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        settings=lambda w: PLAN.training_settings(w.training),
+        kernels=lambda w: PLAN.structure(w.training),
+        code=lambda w: code("check_network.py", PLAN.factory(w.training)),
+        program=program("check_network.py"),
+    shell:
+        "python {params.program:q}"
+        " --settings {params.settings:q}"
+        ' --data "$(dirname {input.dataset:q})"'
+        " --kernels {input.kernels:q}"
+        " --output {output:q}"
+        " --log {log:q}"
 
 
 rule train:
@@ -11,8 +41,9 @@ rule train:
         kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
     output:
         model=f"{NETWORK}/model.safetensors",
-        digest=f"{NETWORK}/model.json",
+        snapshots=f"{NETWORK}/snapshots.safetensors",
         history=f"{NETWORK}/training.parquet",
+        digest=f"{NETWORK}/model.json",
     log:
         f"{LOGS}/train/{{training}}-seed{{seed}}.log",
     benchmark:
@@ -26,19 +57,26 @@ rule train:
         settings=lambda w: PLAN.training_settings(w.training),
         kernels=lambda w: PLAN.structure(w.training),
         code=lambda w: code("train_network.py", PLAN.factory(w.training)),
+        check=program("check_network.py"),
         program=program("train_network.py"),
         on_gpu=program("run_on_gpu.py"),
         checkpoint_minutes=untracked(PLAN.config["checkpoint_minutes"]),
     # exec passes signals on from the shell to the training.
     shell:
-        "exec python {params.on_gpu:q} python {params.program:q}"
+        "python {params.check:q}"
+        " --settings {params.settings:q}"
+        ' --data "$(dirname {input.dataset:q})"'
+        " --kernels {input.kernels:q}"
+        " --log {log:q}"
+        " && exec python {params.on_gpu:q} python {params.program:q}"
         " --settings {params.settings:q}"
         " --seed {wildcards.seed}"
         ' --data "$(dirname {input.dataset:q})"'
-        " --kernels {input.kernels:q}"
+        " --kernels {params.kernels:q}"
         " --output {output.model:q}"
-        " --digest {output.digest:q}"
+        " --snapshots {output.snapshots:q}"
         " --history {output.history:q}"
+        " --digest {output.digest:q}"
         " --checkpoint-minutes {params.checkpoint_minutes:q}"
         " --code {params.code:q}"
         " --log {log:q}"
@@ -51,3 +89,4 @@ rule networks:
             for name, training in sorted(PLAN.config["trainings"].items())
             for seed in training["seeds"]
         ],
+        [f"{RESULTS}/networks/{name}/checked.json" for name in sorted(PLAN.config["trainings"])],

@@ -36,6 +36,7 @@ def test_quick_start(workflow):
     workflow.config = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
     found = counts(workflow.stale())
     assert (found["prepare"], found["train"], found["aggregate"]) == (2, 2, 1)
+    assert found["check_network"] == 2
     # ResNet34 has 36 layers, 4 blocks, 3 shortcuts and a baseline; the PSPNet has more layers.
     table = (ROOT / "resources" / "kernels" / "pspnet_resnet34.tsv").read_text().splitlines()
     assert found["evaluate"] == (36 + 4 + 3 + 1) + (len(table) - 1 + 4 + 3 + 1)
@@ -170,6 +171,6 @@ def test_editing_the_users_network_changes_the_code_of_train(workflow):
     workflow.run("networks")
     assert workflow.stale("networks") == set()
     workflow.path("mine.py").write_text(FACTORY.replace("4, 4, 3, padding=1", "4, 4, 1"))
-    assert workflow.stale("networks") == {"train own 0"}
+    assert workflow.stale("networks") == {"check_network own", "train own 0"}
     workflow.path("mine.py").write_text(FACTORY + "# a comment\n")
     assert workflow.stale("networks") == set()

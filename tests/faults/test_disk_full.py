@@ -68,7 +68,7 @@ def fill_during_training(disk, training):
     def fill_when_it_trains():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (
-            log.exists() and "batches of" in log.read_text()
+            log.exists() and "batch size" in log.read_text()
         ):
             time.sleep(0.01)
         disk.fill(1 << 20)

@@ -91,9 +91,11 @@ def _wrong_digests(results: Path) -> Iterator[str]:
             if _differs(path.parent / name, said):
                 yield f"{path.parent / name}: its digest is not that in dataset.json"
     for path in results.glob("networks/*/seed*/model.json"):
-        weights = path.with_suffix(".safetensors")
-        if _differs(weights, json.loads(path.read_text())["sha256"]):
-            yield f"{weights}: its digest is not that in model.json"
+        said = json.loads(path.read_text())
+        for name, key in (("model", "sha256"), ("snapshots", "snapshots")):
+            tensors = path.with_name(f"{name}.safetensors")
+            if _differs(tensors, said[key]):
+                yield f"{tensors}: its digest is not that in model.json"
 
 
 def _differs(path: Path, digest: str) -> bool:

@@ -109,18 +109,24 @@ def test_a_training_stopped_and_started_again_ends_the_same(tmp_path, undisturbe
     stop(process)
     _, told = process.communicate(timeout=DEADLINE)
     assert process.returncode != 0
-    assert "; the same command goes on from it" in log.read_text()
+    assert "; run the same command to resume" in log.read_text()
     assert "Traceback" not in told
     left = sorted(os.listdir(workflow.path(model(training)).parent))
     assert left == ["checkpoint.safetensors"]
 
     workflow.run(model(training))
     assert re.search(
-        r"goes on from a checkpoint after step \d+ of \d+ of epoch [123]", log.read_text()
+        r"resumed from a checkpoint after step \d+ of \d+ of epoch [123]", log.read_text()
     )
     assert file_digest(workflow.path(model(training))) == undisturbed[training]
     left = sorted(os.listdir(workflow.path(model(training)).parent))
-    assert left == [".kept", "model.json", "model.safetensors", "training.parquet"]
+    assert left == [
+        ".kept",
+        "model.json",
+        "model.safetensors",
+        "snapshots.safetensors",
+        "training.parquet",
+    ]
 
 
 def test_how_often_checkpoints_are_written_makes_nothing_stale(finished):

@@ -221,7 +221,7 @@ def test_cancelled_and_requeued_jobs_a_lost_node_and_a_killed_snakemake(
     again = start("summary")
     again.finish()
     for seed in (cancelled, requeued):
-        assert "goes on from a checkpoint after" in run.log(seed)
+        assert "resumed from a checkpoint after" in run.log(seed)
     assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes + again.gpu_nodes)
     pandas.testing.assert_frame_equal(again.summary(), local_summary)
 

@@ -55,6 +55,11 @@ def predict(experiment, *batches, seed=0):
 
 
 def below_training(finished, experiment):
+    """Return what follows when the recipe or the data of an experiment's network change."""
+    return below_weights(finished, experiment) | {f"check_network {TRAININGS[experiment]}"}
+
+
+def below_weights(finished, experiment):
     """Return train and what follows when an experiment's network is trained again."""
     jobs = predict(experiment, *BATCHES[experiment]) | evaluate_all(finished, experiment)
     jobs |= {f"train {TRAININGS[experiment]} 0", f"plot_learning {TRAININGS[experiment]}"}
@@ -245,7 +250,7 @@ def edit(finished, name):
 
 def test_edit_in_the_training_loop_and_accepting_the_results(finished):
     edit(finished, module(finished, "loop"))
-    expected = below_training(finished, "digits") | below_training(finished, "t1")
+    expected = below_weights(finished, "digits") | below_weights(finished, "t1")
     assert finished.stale() == expected
     finished.run("--touch")
     assert finished.stale() == set()

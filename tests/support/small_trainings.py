@@ -1,6 +1,7 @@
-"""Trainings that take no time: small data, the user's own small networks."""
+"""Trainings of small networks on small data that take no time."""
 
 import copy
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from nontrivial.formats import samples
 from nontrivial.formats.samples import Sample
 from nontrivial.networks import building
 from nontrivial.networks.convolutions import forward_calls, forward_order
-from nontrivial.networks.kernel_table import write_table
+from nontrivial.networks.kernel_table import read_table, structure_digest, write_table
+from nontrivial.networks.registry import NETWORKS
 from nontrivial.networks.roles import describe
 from train_network import train_network
 
@@ -31,6 +33,7 @@ RECIPE = {
     "precision": "fp32",
     "compile": False,
     "threads": 1,
+    "snapshots": [0, 1],
     "augmentation": {
         "crop_padding": 2,
         "flip": True,
@@ -42,7 +45,7 @@ RECIPE = {
     },
 }
 
-# A user's own networks, in a module of the working directory.
+# Networks of a user, in a module of the working directory.
 OWN = """
 import torch
 from torch import nn
@@ -194,7 +197,31 @@ def table_of(folder, name, factory):
 def settings_of(name, factory=None, **changes):
     recipe = copy.deepcopy(RECIPE)
     recipe.update(changes)
+    if "snapshots" not in changes:
+        recipe["snapshots"] = [e for e in recipe["snapshots"] if e < recipe["epochs"]]
+    factory = factory or NETWORKS[name].factory
     return {"network": {"name": name, "factory": factory}, "recipe": recipe}
+
+
+def kernels_of(folder, settings):
+    """Return the digest of a network's kernel table."""
+    return structure_digest(read_table(folder / f"{settings['network']['name']}.tsv"))
+
+
+def arguments_of(folder, settings, out, task="classification", seed=0):
+    """Return the command line of the program, without its log."""
+    pairs = {
+        "--settings": json.dumps(settings),
+        "--seed": str(seed),
+        "--data": task,
+        "--kernels": kernels_of(folder, settings),
+        "--output": f"{out}/model.safetensors",
+        "--snapshots": f"{out}/snapshots.safetensors",
+        "--history": f"{out}/training.parquet",
+        "--digest": f"{out}/model.json",
+        "--code": "code",
+    }
+    return [word for pair in pairs.items() for word in pair]
 
 
 def run(folder, settings, task="classification", seed=0, out="out", code="code", seconds=600):
@@ -203,10 +230,11 @@ def run(folder, settings, task="classification", seed=0, out="out", code="code",
         settings,
         seed,
         folder / task,
-        folder / f"{settings['network']['name']}.tsv",
+        kernels_of(folder, settings),
         target / "model.safetensors",
-        target / "model.json",
+        target / "snapshots.safetensors",
         target / "training.parquet",
+        target / "model.json",
         code,
         seconds / 60,
     )

@@ -66,7 +66,8 @@ def _rows(path: str, part: dict, schema: dict) -> Iterator[tuple[str, str, str, 
     required = part.get("required", [])
     for name, child in part.get("properties", {}).items():
         for row in _rows(f"{path}.{name}", child, schema):
-            needed = row[2] or ("required" if name in required else "")
+            is_key = row[0] == f"`{path}.{name}`"  # not a key below it
+            needed = row[2] or ("required" if is_key and name in required else "")
             yield row[0], row[1], needed, row[3]
     for branch in part.get("allOf", []):
         source = branch["if"]["properties"]["source"]["const"]

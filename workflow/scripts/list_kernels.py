@@ -1,4 +1,4 @@
-"""Write the kernel table of a network: every convolution in forward order."""
+"""Write the kernel table of a network: its convolutions in forward order."""
 
 import logging
 from pathlib import Path
@@ -13,8 +13,8 @@ from nontrivial.networks.roles import describe
 
 log = logging.getLogger("nontrivial")
 
-# What the checked-in tables were made with. The order and the shapes do not depend on it,
-# but for the first kernel's input channels and a segmentation head's output channels.
+# Of the tables in resources/kernels. Order and shapes do not depend on them, except for the input
+# channels of the first kernel and the output channels of a segmentation head.
 DEFAULT_SIZE = [64, 64]
 CHANNELS = {"classification": 3, "segmentation": 1}
 CLASSES = {"classification": 10, "segmentation": 2}
@@ -31,11 +31,11 @@ def list_kernels(
     Args:
         name: a name in :data:`nontrivial.networks.registry.NETWORKS`, or None.
         factory: ``package.module:function`` of a user's network, or None.
-        size: (height, width) of the image that is passed through it.
+        size: (height, width) of the image in the forward pass.
         channels: number of its channels; None takes 3, or 1 for a segmentation network.
 
     Raises:
-        UserError: the network cannot be built or run, or has no convolution module.
+        UserError: the network cannot be built or run, or no convolution module runs.
     """
     task = registry.NETWORKS[name].task if name in registry.NETWORKS else "classification"
     channels = channels or CHANNELS[task]
@@ -48,7 +48,7 @@ def list_kernels(
         )
     unused = [path for path in convolutions(network) if path not in order]
     if unused:
-        log.warning("left out, not used in the forward pass: %s", ", ".join(unused))
+        log.warning("not in the table, because they are unused: %s", ", ".join(unused))
     return describe(order)
 
 
@@ -63,9 +63,9 @@ def write_kernel_table(
 
     Args:
         output: table to write (TSV).
-        network: a network that comes with the workflow; or give ``factory``.
+        network: name of a built-in network; give this or ``factory``.
         factory: ``package.module:function`` of your own network.
-        input_size: height and width of the image that is passed through it.
+        input_size: height and width of the image in the forward pass.
         channels: image channels.
 
     Raises:

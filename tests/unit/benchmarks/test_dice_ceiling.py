@@ -227,7 +227,7 @@ def test_the_program_prints_the_ceiling_and_the_trained_network(program, pspnet,
     weights.load(tmp_path / "model.safetensors", network)
     normalize = normalization([0.5], [2.0], CPU)
     split = MappedSamples(images, masks, CPU)
-    trained = mean_dice(network, split, normalize, CPU, np.array(list("aabbcc")), CLASSES)
+    trained = mean_dice(network, split, normalize, np.array(list("aabbcc")), CLASSES)
     assert 0 < trained < ceiling["dice"]
     assert report["trained"]["dice"] == pytest.approx(trained, abs=1e-6)
     assert "logits 4 x 5 for 32 x 40 pixels" in printed.err

@@ -168,7 +168,7 @@ def prepare(folder, task):
         (folder / split).mkdir(parents=True)
         numbers = np.arange(count, dtype=np.float32 if masks else np.uint8)
         images = np.broadcast_to(numbers[:, None, None, None], (count, 1, SIZE, SIZE))
-        labels = np.zeros((count, SIZE, SIZE), np.uint8) if masks else np.zeros(count, np.int64)
+        labels = np.ones((count, SIZE, SIZE), np.uint8) if masks else np.zeros(count, np.int64)
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         rows = [Sample("made", f"person{row}", row, None if masks else 0) for row in range(count)]

@@ -122,7 +122,7 @@ def test_an_epoch_goes_on_from_any_step(tmp_path, placement):
     assert len(whole) == steps_per_epoch(COUNT, 8)
     for step in range(len(whole) + 1):
         assert_same(shuffled_batches(samples, 8, 1, first_step=step), whole[step:])
-    with pytest.raises(ValueError, match="before the first"):
+    with pytest.raises(ValueError, match="before the requested step"):
         shuffled_batches(samples, 8, 1, first_step=len(whole) + 1)
     assert not readers()
 
@@ -235,7 +235,7 @@ def test_a_file_that_became_shorter_is_told(tmp_path, name):
     samples = stored(tmp_path)
     path = tmp_path / f"{name}.npy"
     os.truncate(path, path.stat().st_size - 1)
-    told = rf"{name}\.npy: ends within rows \d+ to 202 of 203; delete it and prepare again"
+    told = rf"{name}\.npy: ends within rows \d+ to 202 of 203; delete it and prepare the data again"
     with pytest.raises(UserError, match=told):
         list(shuffled_batches(samples, 1, 1))  # none is left out
     with pytest.raises(UserError, match=told):

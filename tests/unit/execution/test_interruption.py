@@ -15,7 +15,7 @@ def test_a_signal_is_noticed_and_obeyed_at_the_next_check(number):
     with noticed() as interruption:
         interruption.check()
         os.kill(os.getpid(), number)
-        with pytest.raises(Interrupted, match=f"stopped by {number.name}") as caught:
+        with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught:
             interruption.check()
     assert caught.value.number == number
     assert signal.getsignal(number) is before
@@ -65,4 +65,4 @@ def test_a_stopped_program_has_the_status_of_the_signal(tmp_path):
         check=False,
     )
     assert done.returncode == 143
-    assert done.stderr == "stopped by SIGTERM\n"
+    assert done.stderr == "interrupted by SIGTERM\n"

@@ -1,50 +1,108 @@
-"""The last result of a job, kept aside."""
+"""Reuse of a job's earlier result."""
 
 import os
 
 import pytest
 
-from nontrivial.execution.reuse import keep, kept, recall
+from nontrivial.execution.reuse import FOLDER, reused
 
 
 @pytest.fixture(params=["hard links", "copies"])
-def results(request, tmp_path, monkeypatch):
+def outputs(request, tmp_path, monkeypatch):
     if request.param == "copies":
 
         def refuse(source, target):
             raise OSError("no hard links here")
 
         monkeypatch.setattr(os, "link", refuse)
-    paths = [tmp_path / "result", tmp_path / "digest"]
-    for path in paths:
-        path.write_text(f"first {path.name}")
-    return paths
+    return [tmp_path / "result", tmp_path / "digest"]
 
 
-def test_a_removed_result_comes_back(results):
-    keep(results)
-    for path in results:
+def make(outputs, identity, text):
+    """Do what a job does; return whether it had to write its outputs."""
+    with reused(outputs, identity) as is_done:
+        if not is_done:
+            for path in outputs:
+                path.write_text(f"{text} {path.name}")
+    return not is_done
+
+
+def remove(outputs):
+    """Do what Snakemake does before a job."""
+    for path in outputs:
         path.unlink()
-    recall(results)
-    assert [path.read_text() for path in results] == ["first result", "first digest"]
-    recall(results)  # again, onto themselves
-    assert [path.read_text() for path in results] == ["first result", "first digest"]
-    assert sorted(p.name for p in results[0].parent.iterdir()) == [".kept", "digest", "result"]
 
 
-def test_a_result_written_anew_leaves_the_kept_one_alone_until_it_is_kept(results):
-    keep(results)
-    for path in results:
-        path.unlink()
-        path.write_text("second")
-    assert kept(results[0]).read_text() == "first result"
-    keep(results)
-    assert kept(results[0]).read_text() == "second"
+def test_a_removed_result_is_put_back(outputs):
+    assert make(outputs, "a", "first")
+    remove(outputs)
+    assert not make(outputs, "a", "second")
+    assert [path.read_text() for path in outputs] == ["first result", "first digest"]
+    assert not make(outputs, "a", "third")  # onto itself
+    names = sorted(path.name for path in outputs[0].parent.iterdir())
+    assert names == [FOLDER, "digest", "result"]
 
 
-def test_a_keep_that_breaks_off_leaves_no_voucher_for_another_result(results):
-    keep(results)
-    results[1].unlink()
+def test_another_identity_is_another_result(outputs):
+    make(outputs, "a", "first")
+    remove(outputs)
+    assert make(outputs, "b", "second")
+    assert outputs[0].read_text() == "second result"
+    remove(outputs)
+    assert make(outputs, "a", "third")  # only the last result is kept
+
+
+def test_a_result_with_another_name_is_another_result(outputs):
+    make(outputs, "a", "first")
+    others = [path.with_name(f"other-{path.name}") for path in outputs]
+    assert make(others, "a", "second")
+    remove(outputs)
+    assert not make(outputs, "a", "third")
+
+
+@pytest.mark.parametrize("name", ["result", "digest", "result.json"])
+@pytest.mark.parametrize("damage", ["removed", "empty", "one byte"])
+def test_a_damaged_copy_is_not_reused(outputs, name, damage):
+    make(outputs, "a", "first")
+    remove(outputs)
+    path = outputs[0].parent / FOLDER / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "empty":
+        path.touch()
+    elif damage == "one byte":
+        path.write_bytes(content[:-3] + b"?" + content[-2:])
+    assert make(outputs, "a", "second")
+    assert outputs[0].read_text() == "second result"
+
+
+def test_a_job_that_fails_keeps_the_earlier_result_and_leaves_no_voucher(outputs):
+    make(outputs, "a", "first")
+
+    def fail():
+        with reused(outputs, "b") as is_done:
+            assert not is_done
+            outputs[0].unlink()
+            outputs[0].write_text("half")
+            raise RuntimeError("failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        fail()
+    assert not outputs[1].exists()
+    assert not make(outputs, "a", "second")
+    assert outputs[0].read_text() == "first result"
+
+
+def test_outputs_that_are_missing_at_the_end_are_an_error(outputs):
+    make(outputs, "a", "first")
+
+    def forget():
+        with reused(outputs, "b"):
+            outputs[0].unlink()
+            outputs[0].write_text("second result")
+
     with pytest.raises(FileNotFoundError):
-        keep(results)
-    assert not kept(results[1]).exists()
+        forget()
+    assert make(outputs, "b", "third")
+    remove(outputs)
+    assert not make(outputs, "b", "fourth")

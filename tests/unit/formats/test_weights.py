@@ -100,7 +100,7 @@ def longer():
     [
         (longer, Tied, r"third\.\w+ is not in the network"),
         (Tied, longer, r"third\.\w+ is missing from the file"),
-        (wider, Tied, r"norm\.\w+ has shape \(3,\), the network's is \(2,\)"),
+        (wider, Tied, r"norm\.\w+ has shape \(3,\), the network's has \(2,\)"),
         (lambda: Tied().double(), Tied, r"first\.\w+ has dtype torch.float64"),
     ],
 )

@@ -126,7 +126,7 @@ def test_in_the_numbers_and_orders_of_training(drawn, innermost):
         images = images.contiguous(memory_format=torch.channels_last)
     with numbers(torch.float32), without_dead_taps(model, images.shape[1], size) as paths:
         assert_close(results(model, images), expected, 1e-5)
-        parts = module.live_parts[size] if paths else ()
+        parts = model[0].live_parts[size] if paths else ()
         taps = prod(part.count for part in parts) if parts else live.size
         # The gradient of a dead tap that stays torch 2.14 may leave unwritten in bf16.
         if taps == live.sum():

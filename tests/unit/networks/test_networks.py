@@ -10,7 +10,8 @@ from torch import nn
 import list_kernels
 from nontrivial.errors import UserError
 from nontrivial.networks.building import build
-from nontrivial.networks.convolutions import check_table, convolutions, forward_calls, forward_order
+from nontrivial.networks.checks import check_table
+from nontrivial.networks.convolutions import convolutions, forward_calls, forward_order
 from nontrivial.networks.kernel_table import Kernel, read_table
 from nontrivial.networks.registry import NETWORKS, stem_of
 from nontrivial.replay.zeroing import zeroed
@@ -219,7 +220,7 @@ def test_a_bad_factory_gets_one_clear_line(own, factory, message):
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(UserError, match="'resnet19' is unknown; take one of resnet18"):
+    with pytest.raises(UserError, match="'resnet19' is unknown; choose one of resnet18"):
         build("resnet19", None, 10, 3, (32, 32))
 
 
@@ -239,12 +240,12 @@ def changed(kernels, order, **values):
     ("spoil", "message"),
     [
         (lambda k: k[:-1], "layer4.1.conv2 of the network is not in the table"),
-        (lambda k: changed(k, 3, path="layer9"), "layer9 is no convolution of the network"),
+        (lambda k: changed(k, 3, path="layer9"), "the network has no convolution layer9"),
         (lambda k: changed(k, 3, stride="2x2"), "layer1.1.conv1: stride is 2x2 in the table and"),
         (lambda k: changed(k, 0, out_channels=3), "conv1: out_channels is 3 in the table and 64"),
         (
             lambda k: changed(changed(k, 1, path=k[2].path), 2, path=k[1].path),
-            re.escape("row 1 is layer1.0.conv2, but layer1.0.conv1 runs there"),
+            re.escape("row 1 is layer1.0.conv2, the network runs layer1.0.conv1"),
         ),
     ],
 )

@@ -46,7 +46,7 @@ def test_list_kernels_says_what_is_wrong_in_one_line(tmp_path):
 
 def test_predict_targets_says_what_is_wrong_in_one_line_and_in_the_log(tmp_path):
     settings = {
-        "network": {"name": "resnet18", "factory": None},
+        "network": {"name": "resnet18", "factory": "nontrivial.networks.resnets:resnet18"},
         "precision": "fp32",
         "batch_size": 2,
         "split": "test",

@@ -14,7 +14,7 @@ from nontrivial.errors import UserError
 from nontrivial.formats import samples, weights
 from nontrivial.formats.predictions import METADATA, REPORT, SCHEMAS, read_target
 from nontrivial.networks.building import build
-from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest, write_table
+from nontrivial.networks.kernel_table import read_table, structure_digest, write_table
 from predict_examples import predict_examples
 from predict_targets import predict_targets
 
@@ -349,12 +349,6 @@ def other_table(made):
     write_table(made.kernels, read_table(made.kernels)[:-1])
 
 
-def restride(made):
-    kernels = [Kernel(**{**vars(k), "stride": "2x2"}) for k in read_table(made.kernels)]
-    write_table(made.kernels, kernels)
-    made.save()
-
-
 def cut_short(made):
     content = made.model.read_bytes()
     made.model.write_bytes(content[: len(content) // 2])
@@ -368,12 +362,11 @@ def no_samples(made):
 @pytest.mark.parametrize(
     ("spoil", "changed", "message"),
     [
-        (poison, {}, "output is not finite"),
+        (poison, {}, "output of the network is not finite"),
         (relabel_class, {}, "labels: a value is not below the number of classes, 3"),
         (drop_image, {}, r"test holds images \(6, 2, 16, 16\)"),
         (forget_metadata, {}, "trained with another kernel table"),
         (other_table, {}, "trained with another kernel table"),
-        (restride, {}, "stride is 2x2 in the table and 1x1 in the network"),
         (cut_short, {}, "not a complete safetensors file"),
         (no_samples, {}, "split test is empty"),
         (None, {"split": "exam"}, "split: 'exam' is not one of train, val, test"),
@@ -441,7 +434,7 @@ def test_examples_hold_image_truth_and_prediction(project):
 
 def test_examples_are_for_segmentation(project):
     made = project("classifier")
-    with pytest.raises(UserError, match="example slices are for segmentation"):
+    with pytest.raises(UserError, match="example slices need a segmentation"):
         predict_examples(
             made.settings(subjects=2),
             made.folder,

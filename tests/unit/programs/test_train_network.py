@@ -1,4 +1,4 @@
-import hashlib
+import copy
 import json
 import subprocess
 import sys
@@ -6,14 +6,19 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_trainings import PROGRAM, RECIPE, SIZE, run, set_up, settings_of, table_of
+from small_trainings import PROGRAM, SIZE, arguments_of, run, set_up, settings_of, table_of
 
 from nontrivial.errors import UserError
 from nontrivial.formats import weights
 from nontrivial.formats.canonical import file_digest
 from nontrivial.formats.history import SCHEMA
+from nontrivial.formats.snapshots import read_snapshot
 from nontrivial.networks import building
+from nontrivial.networks.factory import initialize
 from nontrivial.networks.kernel_table import structure_digest
+from nontrivial.training.loop import Training
+
+STATES = ("model.safetensors", "snapshots.safetensors")
 
 
 @pytest.fixture
@@ -37,10 +42,14 @@ def test_what_a_training_leaves(place, task, factory, metric, dice_weight):
         ".kept",
         "model.json",
         "model.safetensors",
+        "snapshots.safetensors",
         "training.parquet",
     ]
     found = json.loads((target / "model.json").read_text())
-    assert found == {"sha256": file_digest(target / "model.safetensors")}
+    assert found == {
+        "sha256": file_digest(target / "model.safetensors"),
+        "snapshots": file_digest(target / "snapshots.safetensors"),
+    }
     model = building.build("own", factory, 2, 1, SIZE)
     metadata = weights.load(target / "model.safetensors", model)
     assert metadata == {"network": "own", "kernels": structure_digest(kernels)}
@@ -93,6 +102,7 @@ def describe_otherwise(change):
         ({"before": lambda place: (place / "out/.kept/model.safetensors").write_bytes(b"")}, False),
         ({"before": lambda place: (place / "out/.kept/model.json").unlink()}, False),
         ({"before": lambda place: (place / "out/.kept/training.parquet").unlink()}, False),
+        ({"before": lambda place: (place / "out/.kept/snapshots.safetensors").unlink()}, False),
     ],
 )
 def test_what_was_trained_already_from_the_same_things_is_kept(place, change, kept):
@@ -102,7 +112,7 @@ def test_what_was_trained_already_from_the_same_things_is_kept(place, change, ke
     before = history.read_bytes()  # it holds seconds: another training, another table
     change.get("before", lambda place: None)(place)
     settings["recipe"].update(change.get("settings", {}))
-    for name in ("model.safetensors", "model.json", "training.parquet"):
+    for name in (*STATES, "model.json", "training.parquet"):
         (place / "out" / name).unlink()  # Snakemake removes outputs before a job
     run(place, settings, seed=change.get("seed", 0), code=change.get("code", "code"))
     assert (history.read_bytes() == before) == kept
@@ -121,30 +131,16 @@ def test_same_seed_same_bytes_in_another_process(place, task, factory):
     settings = settings_of("own", factory, dice_weight=0.5 if task == "segmentation" else 0)
 
     def digest_of(out, seed):
-        arguments = {
-            "--settings": json.dumps(settings),
-            "--seed": str(seed),
-            "--data": task,
-            "--kernels": "own.tsv",
-            "--output": f"{out}/model.safetensors",
-            "--digest": f"{out}/model.json",
-            "--history": f"{out}/training.parquet",
-            "--code": "code",
-            "--log": f"{out}/log",
-        }
-        line = [
-            sys.executable,
-            str(PROGRAM),
-            *(word for pair in arguments.items() for word in pair),
-        ]
+        line = [sys.executable, str(PROGRAM), *arguments_of(place, settings, out, task, seed)]
+        line += ["--log", f"{out}/log"]
         subprocess.run(line, check=True, cwd=place, capture_output=True)
-        return hashlib.sha256((place / out / "model.safetensors").read_bytes()).hexdigest()
+        return [file_digest(place / out / name) for name in STATES]
 
     first = digest_of("a", 3)
     assert digest_of("b", 3) == first
     log = (place / "a" / "log").read_text()
     assert "epoch 2/2: loss" in log
-    assert file_digest(run(place, settings, task, seed=4, out="c") / "model.safetensors") != first
+    assert digest_of("c", 4) != first
 
 
 def test_it_learns(place):
@@ -176,44 +172,6 @@ def test_out_of_memory_is_one_line(place):
     assert "\n" not in str(caught.value)
 
 
-def test_the_table_of_another_network_is_refused(place):
-    table_of(place, "own", "own_networks:classifier")
-    text = (place / "own.tsv").read_text()
-    (place / "own.tsv").write_text(text.replace("3x3", "5x5"))
-    with pytest.raises(UserError, match=r"own\.tsv.*kernel_size is 5x5"):
-        run(place, settings_of("own", "own_networks:classifier"))
-
-
-def test_network_and_data_must_be_of_one_task(place):
-    table_of(place, "resnet18", None)
-    with pytest.raises(UserError, match="resnet18 is for classification"):
-        run(place, settings_of("resnet18"), "segmentation")
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"dice_weight": 0.5}, "dice_weight is 0.5"),
-        ({"augmentation": {**RECIPE["augmentation"], "crop_padding": 16}}, "crop_padding is 16"),
-    ],
-)
-def test_a_recipe_that_does_not_fit_the_data(place, changes, words):
-    table_of(place, "own", "own_networks:classifier")
-    with pytest.raises(UserError, match=words):
-        run(place, settings_of("own", "own_networks:classifier", **changes))
-
-
-def test_an_empty_split_is_refused(place):
-    table_of(place, "own", "own_networks:classifier")
-    path = place / "classification" / "dataset.json"
-    description = json.loads(path.read_text())
-    description["counts"]["val"] = 0
-    del description["digest"]
-    path.write_text(json.dumps(description))
-    with pytest.raises(UserError, match="val has 0 samples"):
-        run(place, settings_of("own", "own_networks:classifier"))
-
-
 # The torchvision stem leaves one pixel of 16 x 16 before layer4: torch 2.14 leaves the gradient of
 # the dead taps of a strided convolution unwritten there, in bf16 on a processor.
 @pytest.mark.parametrize(
@@ -227,6 +185,62 @@ def test_the_real_networks_train_in_bf16(place, task, name, dice_weight):
     model = building.build(name, None, 2, 1, SIZE)
     weights.load(target / "model.safetensors", model)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_snapshots_are_the_states_after_their_epochs(place):
+    """A training of so many epochs would be another: the learning rate follows their number."""
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier", epochs=4, snapshots=[0, 1, 3])
+    states = {}
+    true_run = Training.run
+
+    def run_and_copy(training, *arguments):
+        for epoch in true_run(training, *arguments):
+            states[epoch.epoch] = copy.deepcopy(training._model.state_dict())
+            yield epoch
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Training, "run", run_and_copy)
+        target = run(place, settings)
+    for epoch in (1, 3):
+        found = read_snapshot(target / "snapshots.safetensors", epoch)
+        assert found.keys() == states[epoch].keys()
+        assert all(torch.equal(value, states[epoch][name]) for name, value in found.items())
+    assert not torch.equal(found["0.weight"], states[4]["0.weight"])
+    with pytest.raises(UserError, match=r"no snapshot of epoch 2 \(stored: 1, 3\)"):
+        read_snapshot(target / "snapshots.safetensors", 2)
+
+
+def test_snapshots_change_nothing_else(place):
+    table_of(place, "own", "own_networks:classifier")
+    settings = settings_of("own", "own_networks:classifier", epochs=3)
+    weights_of = [
+        (run(place, {**settings, "recipe": {**settings["recipe"], "snapshots": chosen}}, out=out))
+        / "model.safetensors"
+        for out, chosen in (("none", []), ("all", [0, 1, 2]))
+    ]
+    assert weights_of[0].read_bytes() == weights_of[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "factory"), [("own", "own_networks:classifier"), ("resnet18", None)]
+)
+def test_epoch_0_can_be_built_from_factory_and_seed(place, monkeypatch, name, factory):
+    table_of(place, name, factory)
+    settings = settings_of(name, factory, epochs=1, snapshots=[0])
+    begun = {}
+
+    def state_before(training, *arguments):
+        begun.update(copy.deepcopy(training._model.state_dict()))
+        raise UserError("stop here")
+
+    monkeypatch.setattr(Training, "run", state_before)
+    with pytest.raises(UserError, match="stop here"):
+        run(place, settings, seed=3)
+    torch.rand(5)  # the RNG state does not matter
+    again = initialize(settings["network"]["factory"], 2, 1, SIZE, 3).state_dict()
+    assert again.keys() == begun.keys()
+    assert all(torch.equal(value, begun[name]) for name, value in again.items())
 
 
 @pytest.mark.parametrize(("instructions", "told"), [(True, 0), (None, 0), (False, 1)])
@@ -258,7 +272,7 @@ def test_without_a_compiler_compile_is_refused(place, monkeypatch):
     table_of(place, "own", "own_networks:classifier")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place / "cache"))
-    with pytest.raises(UserError, match=r"torch\.compile failed \(.*\); mend that or set compile"):
+    with pytest.raises(UserError, match=r"torch\.compile failed \(.*\); fix that or set compile"):
         run(place, settings_of("own", "own_networks:classifier", compile=True))
 
 
@@ -271,9 +285,3 @@ def test_a_branch_that_opens_late_trains(place):
     begun = building.build("own", "own_networks:late", 2, 1, SIZE).late.weight
     weights.load(target / "model.safetensors", model)
     assert not torch.allclose(begun, model.late.weight)
-
-
-def test_a_state_that_cannot_be_saved_is_refused_before_the_training(place):
-    table_of(place, "own", "own_networks:extra")
-    with pytest.raises(UserError, match=r"state holds _extra_state, which is no tensor"):
-        run(place, settings_of("own", "own_networks:extra"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nontrivial.errors import UserError
 from nontrivial.training.checkpoint import LAST, PREVIOUS, Checkpoints, State
@@ -86,20 +87,28 @@ def test_nothing_whole_is_nothing(two, caplog):
     for name in (LAST, PREVIOUS):
         (two / name).write_bytes(b"not a checkpoint")
     assert latest(two) is None
-    assert caplog.text.count("passed over") == 2
+    assert caplog.text.count("skipped") == 2
 
 
 def test_a_pickle_is_not_read(two, caplog):
     torch.save({"weight": torch.zeros(2)}, two / LAST)
     assert same(latest(two), state_of(1))
-    assert "passed over" in caplog.text
+    assert "skipped" in caplog.text
 
 
 def test_weights_alone_are_no_checkpoint(two):
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(2)}, two / LAST)
     assert same(latest(two), state_of(1))
+
+
+def test_one_of_an_earlier_version_is_refused_in_one_line(two, caplog):
+    state = state_of(1).tensors
+    metadata = {"format": "nontrivial checkpoint 1", "origin": "{}", "values": "{}", "sha256": ""}
+    for name in (LAST, PREVIOUS):
+        save_file(state, two / name, metadata)
+    assert latest(two) is None
+    lines = [line for line in caplog.messages if LAST in line]
+    assert lines == [f"{two / LAST}: written by another version; refused"]
 
 
 def test_one_that_cannot_be_read_is_not_passed_over(two):
@@ -218,7 +227,7 @@ def test_too_small_a_disk_is_told_at_once(disk):
     folder = disk("size=2m")
     checkpoints = Checkpoints(folder, ORIGIN, 60)
     checkpoints.refuse_small_disk(600_000)
-    with pytest.raises(UserError, match=r"2 MiB are free.*take 3 MiB; make room"):
+    with pytest.raises(UserError, match=r"2 MiB are free.*need 3 MiB; free some space"):
         checkpoints.refuse_small_disk(1 << 20)
     # What its own checkpoints hold already is room for them.
     checkpoints.save(State({"weight": torch.zeros(300_000)}, {}))

@@ -17,6 +17,7 @@ GIVEN = {
     "precision": "fp32",
     "compile": False,
     "threads": 1,
+    "snapshots": [0, 1],
     "augmentation": {
         "crop_padding": 4,
         "flip": True,
@@ -54,11 +55,20 @@ def test_values_arrive_under_their_names():
         ("precision", "fp16"),
         ("threads", 0),
         ("augmentation", None),
+        ("snapshots", None),
+        ("snapshots", 1),
+        ("snapshots", [2]),
+        ("snapshots", [-1]),
+        ("snapshots", [0.5]),
+        ("snapshots", [True]),
+        ("snapshots", ["1"]),
+        ("snapshots", [1, 1]),
     ],
 )
 def test_a_wrong_value_is_named(key, value):
-    with pytest.raises(UserError, match=key):
+    with pytest.raises(UserError, match=key) as caught:
         read_recipe({**GIVEN, key: value})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

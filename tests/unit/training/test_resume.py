@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
-from small_trainings import PROGRAM, SIZE, run, set_up, settings_of, table_of
+from small_trainings import PROGRAM, arguments_of, run, set_up, settings_of, table_of
 
 import train_network
 from nontrivial.errors import Interrupted, UserError
 from nontrivial.execution.interruption import Interruption
-from nontrivial.networks import building
 from nontrivial.training import random_state
 from nontrivial.training.checkpoint import LAST, PREVIOUS, Checkpoints
 
@@ -67,12 +66,13 @@ def stopped_at(monkeypatch):
 
 
 def result(folder):
-    """Return the bytes of the weights, and the table without what a clock decides."""
+    """Return the bytes of weights and snapshots, and the table without times."""
     rows = pq.read_table(folder / "training.parquet").to_pylist()
     for row in rows:
         for key in OF_THE_CLOCK:
             del row[key]
-    return (folder / "model.safetensors").read_bytes(), rows
+    names = ("model.safetensors", "snapshots.safetensors")
+    return [(folder / name).read_bytes() for name in names], rows
 
 
 def without_counts(rows):
@@ -171,7 +171,7 @@ def test_a_checkpoint_begun_on_another_processor_is_told(place, stopped_at, monk
     monkeypatch.setattr("nontrivial.training.loop.describe", lambda device: "another (1 core)")
     monkeypatch.setattr("train_network.devices.describe", lambda device: "another (1 core)")
     _, rows = result(run(place, settings))
-    assert "now another (1 core): the weights may differ" in caplog.text
+    assert "resumed with another (1 core): the weights may differ" in caplog.text
     assert rows[-1]["device"] == "another (1 core)" != rows[0]["device"]
 
 
@@ -181,7 +181,7 @@ def test_other_versions_are_told(place, stopped_at, monkeypatch, caplog):
     stopped_at(4, place, settings)
     monkeypatch.setattr("train_network.devices.versions", lambda: {"torch": "9.9"})
     run(place, settings)
-    assert "now {'torch': '9.9'}: the weights may differ" in caplog.text
+    assert "resumed with {'torch': '9.9'}: the weights may differ" in caplog.text
 
 
 def test_a_full_disk_when_stopped_leaves_the_last_good_one(place, stopped_at, monkeypatch):
@@ -205,22 +205,27 @@ def test_a_full_disk_when_stopped_leaves_the_last_good_one(place, stopped_at, mo
     assert result(run(place, settings, out="full"))[0] == weights
 
 
-def test_the_size_of_a_checkpoint_is_known_beforehand(place, stopped_at):
+def test_the_size_of_a_checkpoint_is_known_beforehand(place, stopped_at, monkeypatch):
     table_of(place, "own", "own_networks:classifier")
-    stopped_at(2, place, settings_of("own", "own_networks:classifier"))
-    size = train_network._checkpoint_size(
-        building.build("own", "own_networks:classifier", 2, 1, SIZE)
+    settings = settings_of("own", "own_networks:classifier")
+    looked_at = []
+    true = Checkpoints.refuse_small_disk
+    monkeypatch.setattr(
+        Checkpoints,
+        "refuse_small_disk",
+        lambda self, size: (looked_at.append(size), true(self, size)),
     )
-    rest = 30_000  # the states of chance and the header
-    assert size < (place / "out" / LAST).stat().st_size < size + rest
+    stopped_at(5, place, settings)  # after an epoch, with its snapshot
+    rest = 30_000  # RNG states and header
+    assert looked_at[0] < (place / "out" / LAST).stat().st_size < looked_at[0] + rest
 
 
 def test_states_of_chance_are_of_one_kind_of_device(place, stopped_at):
     table_of(place, "own", "own_networks:classifier")
     stopped_at(2, place, settings_of("own", "own_networks:classifier"))
     with safe_open(place / "out" / LAST, framework="pt") as file:
-        origin = json.loads(file.metadata()["origin"])
-    assert origin["kind of device"] == "cpu"  # a checkpoint of another origin is refused
+        metadata = json.loads(file.metadata()["nontrivial"])
+    assert metadata["origin"]["device type"] == "cpu"  # a checkpoint of another is refused
 
 
 def test_buffers_that_are_not_saved_with_the_network_are_in_a_checkpoint(place, stopped_at):
@@ -271,20 +276,10 @@ def test_a_full_disk_does_not_stop_a_training(place, monkeypatch, caplog):
     assert "no checkpoint: No space left on device: somewhere" in caplog.text
 
 
-def start(folder, settings, out, *more):
-    arguments = {
-        "--settings": json.dumps(settings),
-        "--seed": "0",
-        "--data": "classification",
-        "--kernels": f"{settings['network']['name']}.tsv",
-        "--output": f"{out}/model.safetensors",
-        "--digest": f"{out}/model.json",
-        "--history": f"{out}/training.parquet",
-        "--code": "code",
-        "--log": f"{out}.log",
-    }
-    line = [sys.executable, str(PROGRAM), *(word for pair in arguments.items() for word in pair)]
-    return subprocess.Popen([*line, *more], cwd=folder, stderr=subprocess.PIPE, text=True)
+def start(folder, settings, out):
+    line = [sys.executable, str(PROGRAM), *arguments_of(folder, settings, out)]
+    line += ["--log", f"{out}.log"]
+    return subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(path, text, process):
@@ -306,12 +301,12 @@ def test_a_signal_to_the_process(place, number):
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "; the same command goes on from it" in told
-    assert told.endswith(f"stopped by {number.name}\n")
+    assert "; run the same command to resume" in told
+    assert told.endswith(f"interrupted by {number.name}\n")
     assert "Traceback" not in told
     assert os.listdir(place / "out") == [LAST]
     again = start(place, settings, "out")
-    wait_for(place / "out.log", "goes on from a checkpoint after", again)
+    wait_for(place / "out.log", "resumed from a checkpoint after", again)
     again.kill()
     again.communicate()
 

@@ -140,6 +140,7 @@ def test_while_the_result_is_written(place, monkeypatch):
         ".kept",
         "model.json",
         "model.safetensors",
+        "snapshots.safetensors",
         "training.parquet",
     ]
 
@@ -162,17 +163,17 @@ def test_a_checkpoint_of_another_kind_of_device_is_refused(place, monkeypatch, c
         stop(monkeypatch, StopsAt(2), place, settings)
     path = place / "out" / LAST
     content = path.read_bytes()
-    words = rb"kind of device\":\""
+    words = rb"device type\":\""
     assert content.count(words + b"cpu") == 1
     path.write_bytes(content.replace(words + b"cpu", words + b"gpu"))
     rows = rows_of(run(place, settings))
-    assert f"{LAST}: of other kind of device; refused" in caplog.text
+    assert f"{LAST}: of other device type; refused" in caplog.text
     assert rows[-1]["resumed"] == 0
 
 
 def test_a_training_for_which_there_is_no_room_is_not_begun(place, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"out: 0 MiB are free.*make room"):
+    with pytest.raises(UserError, match=r"out: 0 MiB are free.*free some space"):
         run(place, settings_of("own", FACTORY))
     assert os.listdir(place / "out") == []
 

@@ -1,26 +1,41 @@
-"""What ends a program early: a mistake that a person can mend, or the wish that it end."""
+"""Exceptions that end a program early with one line instead of a traceback."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Something in the data, the configuration or the machine that a person can put right.
+    """An error in the data, the configuration or the environment that the user can fix.
 
-    The message is one line that says what is wrong, in which file or key, and what to do.
-    Programs print it without a traceback and exit with a non-zero status.
+    The message is one line: what is wrong, in which file or key, and what to do. Programs print it
+    without a traceback and exit with status 1.
     """
 
 
-class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
-    """Someone asked the program to end, by a signal; what it has done so far is kept.
+class Interrupted(Exception):  # noqa: N818  (not an error)
+    """A signal asked the program to exit; its work so far is saved.
 
-    Programs end with the exit status that shells give to the signal.
+    Programs exit with the status that shells give to the signal.
 
     Attributes:
-        number: the signal.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
-        """Take the number of the signal."""
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        """Store the number of the signal."""
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.number = number
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Put a place, such as a file or folder, before the message of a user error in the block.
+
+    Raises:
+        UserError: the block raised one.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error

@@ -1,6 +1,6 @@
-"""Samples near the arithmetic: on the device as stored, mapped, or read when they are needed."""
+"""Batches of samples: resident on the device, memory-mapped, or read when they are needed."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ Batches = Generator[tuple[Tensor, Tensor], None, None]  # images and labels; can
 
 @dataclass(frozen=True)
 class ResidentSamples:
-    """All samples of a split on the device, images (N, C, H, W) and labels as stored."""
+    """A split on the device, images (N, C, H, W) and labels as stored."""
 
     images: Tensor
     labels: Tensor
@@ -31,7 +31,7 @@ class ResidentSamples:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device that holds them."""
         return self.images.device
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class ResidentSamples:
 
 @dataclass(frozen=True)
 class MappedSamples:
-    """A split left in its memory-mapped file: the system's cache of it is the only copy."""
+    """A split in its memory-mapped file: the page cache is the only copy."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -67,12 +67,12 @@ class MappedSamples:
         return images.to(self.device), labels.to(self.device)
 
     def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels from one row to before another, in the machine's memory."""
+        """Return images and labels from one row to before another, in host memory."""
         images, labels = (np.array(array[first:last]) for array in (self.images, self.labels))
         return torch.from_numpy(images), torch.from_numpy(labels)
 
     def shuffled(self, windows: list[Window]) -> Batches:
-        """Yield images and labels of each batch, in the machine's memory."""
+        """Yield images and labels of each batch, in host memory."""
         for window in windows:
             for rows in window.rows().numpy():
                 yield self._gather(rows)
@@ -86,12 +86,12 @@ Samples = ResidentSamples | MappedSamples | StoredSamples
 
 @dataclass(frozen=True)
 class Normalization:
-    """Turns stored values into (x - mean) / std, on the device of the images.
+    """Compute (x - mean) / std of stored values, on the device of the images.
 
     Attributes:
         mean: (1, C, 1, 1) float32, in stored units.
         std: (1, C, 1, 1) float32.
-        memory_format: order of the result in memory, that of the network.
+        memory_format: of the result, the same as that of the network.
     """
 
     mean: Tensor
@@ -110,7 +110,7 @@ def normalization(
     device: torch.device,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Normalization:
-    """Return the normalization of a data set's description, per channel."""
+    """Return the normalization with these means and standard deviations per channel."""
     shaped = [
         torch.tensor(values, dtype=torch.float32, device=device)[None, :, None, None]
         for values in (mean, std)
@@ -119,10 +119,10 @@ def normalization(
 
 
 def fastest_memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """Return the order of axes in memory with which training is fastest.
+    """Return the memory format with which training is fastest.
 
-    Channels last on a GPU, and in bf16 on the CPU (5 to 10% there); in fp32 on the CPU it
-    is up to a quarter slower (ResNet34 at 32x32, PSPNet at 64x64, two EPYC cores).
+    This is channels last on a GPU and in bf16 on a CPU, where it gains 5 to 10%. In fp32 on a CPU,
+    channels last is up to a quarter slower (ResNet34 at 32x32, PSPNet at 64x64, two EPYC cores).
     """
     if device.type == "cuda" or precision == "bf16":
         return torch.channels_last
@@ -130,12 +130,12 @@ def fastest_memory_format(device: torch.device, precision: str) -> torch.memory_
 
 
 def place(
-    splits: dict[str, tuple[np.ndarray, np.ndarray]], device: torch.device
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]], device: torch.device
 ) -> dict[str, Samples]:
-    """Put each split on the device where it fits, in order; leave the others in their files.
+    """Move each split to the device if it fits, in order; leave the others in their files.
 
-    On the CPU nothing is copied. A split that fits into a window stays mapped, and the system's
-    cache of its file does the rest; of a larger one, what is needed is read.
+    On the CPU, nothing is copied: a split that fits into one shuffling window stays mapped, and a
+    larger one is read in parts.
 
     Raises:
         UserError: a file cannot be read.
@@ -153,20 +153,20 @@ def place(
 
 
 def shuffled_batches(samples: Samples, batch_size: int, seed: int, first_step: int = 0) -> Batches:
-    """Yield (images, labels) of each batch of one epoch on the device, in an order of the seed.
+    """Yield (images, labels) of each batch of one epoch on the device, in random order.
 
-    The batches depend on the samples, the batch size and the seed, not on where the samples
-    are kept; :func:`nontrivial.data.sample_order.epoch_order` says which they are. Close what this
-    returns when the epoch ends early: a thread may be reading.
+    The order follows from the number and size of the samples, the batch size and the seed, not
+    from where the samples are: see :func:`nontrivial.data.sample_order.epoch_order`. Close the
+    generator if the epoch ends early, because a thread may be reading.
 
     Args:
         samples: of the train split.
         batch_size: samples in a batch.
         seed: of the order.
-        first_step: batches to leave out at the start; windows of them are not read.
+        first_step: batches to skip at the start; windows that are skipped are not read.
 
     Raises:
-        ValueError: there are fewer than two samples, or fewer batches than are left out.
+        ValueError: there are fewer than two samples, or fewer batches than are skipped.
         UserError: a file cannot be read or has become shorter.
     """
     bytes_per_sample = _nbytes(samples) // max(1, len(samples))
@@ -177,7 +177,7 @@ def shuffled_batches(samples: Samples, batch_size: int, seed: int, first_step: i
 def streamed(samples: Samples, batch_size: int) -> Batches:
     """Yield (images, labels) of each batch in stored order, on the device.
 
-    The last batch is as small as it is.
+    The last batch may be smaller.
 
     Raises:
         UserError: a file cannot be read or has become shorter.
@@ -187,7 +187,7 @@ def streamed(samples: Samples, batch_size: int) -> Batches:
 
 
 def _on_device(samples: Samples, batches: Batches) -> Batches:
-    """Yield each batch on the device: a GPU gets the next while it computes with this one."""
+    """Yield each batch on the device; a GPU gets the next one while it computes."""
     if isinstance(samples, ResidentSamples) or samples.device.type != "cuda":
         yield from batches
         return
@@ -199,7 +199,7 @@ def _on_device(samples: Samples, batches: Batches) -> Batches:
     def copy_next() -> tuple[Tensor, Tensor] | None:
         if (batch := next(batches, None)) is None:
             return None
-        # Only pinned memory is copied without the processor waiting.
+        # Only copies from pinned memory are asynchronous.
         pinned = [part.pin_memory() for part in batch]
         with torch.cuda.stream(copying):
             images, labels = (part.to(samples.device, non_blocking=True) for part in pinned)
@@ -211,7 +211,7 @@ def _on_device(samples: Samples, batches: Batches) -> Batches:
             ready = coming
             computing.wait_stream(copying)
             for part in ready:
-                # Its memory is not to be used again before it was computed with.
+                # The allocator must not reuse its memory before the computation has read it.
                 part.record_stream(computing)
             coming = copy_next()
             yield ready

@@ -1,4 +1,4 @@
-"""Samples that stay in their files because there are more of them than memory should hold."""
+"""Samples that stay in their files because they would take too much memory."""
 
 import mmap
 import weakref
@@ -17,10 +17,9 @@ from nontrivial.errors import UserError
 
 
 class StoredArray:
-    """A memory-mapped array whose rows are read from its file instead.
+    """The file of a memory-mapped array, from which rows are read into buffers.
 
-    The pages of a map that were touched count as memory of the process; what is read into a
-    buffer takes that buffer.
+    Touched pages of a map count as memory of the process; a read takes only its buffer.
 
     Attributes:
         shape: of the array.
@@ -29,7 +28,7 @@ class StoredArray:
     """
 
     def __init__(self, mapped: np.memmap) -> None:
-        """Open the file of the array, for as long as this object lives.
+        """Open the file of the array for the lifetime of this object.
 
         Raises:
             UserError: the file cannot be opened.
@@ -45,8 +44,8 @@ class StoredArray:
 
     @staticmethod
     def is_possible(array: np.ndarray) -> bool:
-        """Return whether the array is a whole map of a file, row after row."""
-        # A view has the offset of what it is a view of.
+        """Return whether the array is the whole map of a file, in row-major order."""
+        # A view has the offset of its base, not its own.
         whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
         return whole and array.filename is not None and array.flags.c_contiguous
 
@@ -55,7 +54,7 @@ class StoredArray:
         return self.shape[0]
 
     def read(self, first: int, into: np.ndarray) -> None:
-        """Fill a contiguous array of rows with those that begin with the first.
+        """Fill a contiguous array with the rows from ``first`` on.
 
         Raises:
             UserError: the file cannot be read or has become shorter.
@@ -72,11 +71,11 @@ class StoredArray:
         if rest:
             raise UserError(
                 f"{self._path}: ends within rows {first} to {first + len(into) - 1} of"
-                f" {len(self)}; delete it and prepare again"
+                f" {len(self)}; delete it and prepare the data again"
             )
 
     def buffer(self, rows: int) -> np.ndarray:
-        """Return room for so many rows."""
+        """Return an uninitialized array of that many rows."""
         return np.empty((rows, *self.shape[1:]), self.dtype)
 
     def _unreadable(self, error: OSError) -> UserError:
@@ -85,7 +84,7 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class StoredSamples:
-    """A split read from its files when it is needed: memory is bounded by two windows."""
+    """A split that is read from its files in parts: memory is bounded by two windows."""
 
     images: StoredArray
     labels: StoredArray
@@ -104,24 +103,24 @@ class StoredSamples:
         return torch.from_numpy(images).to(self.device), torch.from_numpy(labels).to(self.device)
 
     def slice(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels from one row to before another, in the machine's memory."""
+        """Return images and labels from one row to before another, in host memory."""
         images, labels = self._buffers(min(last, len(self)) - first)
         self.images.read(first, images)
         self.labels.read(first, labels)
         return torch.from_numpy(images), torch.from_numpy(labels)
 
     def shuffled(self, windows: list[Window]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels of each batch, in the machine's memory."""
+        """Yield images and labels of each batch, in host memory."""
         with closing(self._read_ahead(windows)) as contents:
             for window, (images, labels) in zip(windows, contents, strict=True):
                 for places in window.places().numpy():
-                    # numpy gathers bytes several times as fast as torch.
+                    # numpy gathers bytes several times faster than torch.
                     yield torch.from_numpy(images[places]), torch.from_numpy(labels[places])
 
     def _read_ahead(self, windows: list[Window]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the samples of each window's runs; the next is read meanwhile.
+        """Yield the samples of each window while the next one is read.
 
-        What was yielded is overwritten after the next one was asked for.
+        The yielded arrays are overwritten after the next window was requested.
         """
         if not windows:
             return
@@ -141,7 +140,7 @@ class StoredSamples:
                 place = end
             return images, labels
 
-        # Leaving the pool waits for its thread, which sees within a block that it has to stop.
+        # Leaving the pool waits for its thread, which checks for the stop after each run.
         with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
             try:
                 coming = reader.submit(read, 0)

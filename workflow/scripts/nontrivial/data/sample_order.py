@@ -1,6 +1,6 @@
-"""The order of an epoch's samples: a matter of their number and size, and of the seed alone.
+"""The order of the samples in an epoch, which follows from their number, size and the seed.
 
-Where the samples are kept decides how rows are fetched, never which.
+Where the samples are stored decides how rows are fetched, never which ones.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nontrivial.execution.reproducibility import derive_seed
 
-WINDOW = 1 << 30  # bytes of samples that are shuffled together, and have to fit into memory
-BLOCK = 8 << 20  # bytes of neighbouring samples: at such lengths a disk reads at full speed
+WINDOW = 1 << 30  # bytes of samples that are shuffled together and must fit into memory
+BLOCK = 8 << 20  # bytes of adjacent samples, enough for a disk to read at full speed
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,10 @@ class Window:
     """Samples that are shuffled together.
 
     Attributes:
-        runs: (first row, row after the last) of neighbouring samples, in the order in which
-            they are read.
+        runs: (first row, row after the last) of adjacent samples, in reading order.
         batch_size: B, samples in a batch.
         seed: of their order.
-        first: number of the first batch that is wanted.
+        first: number of the first batch that is not skipped.
     """
 
     runs: tuple[tuple[int, int], ...]
@@ -37,11 +36,11 @@ class Window:
 
     @property
     def batches(self) -> int:
-        """Number of batches that are wanted."""
+        """Number of batches that are not skipped."""
         return len(self) // self.batch_size - self.first
 
     def places(self) -> Tensor:
-        """Return where the samples of each batch stand in the runs, laid end to end.
+        """Return the positions of each batch's samples in the concatenated runs.
 
         Returns:
             int64 (batches, B).
@@ -63,12 +62,13 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 def epoch_order(count: int, bytes_per_sample: int, batch_size: int, seed: int) -> list[Window]:
     """Draw the order of one epoch.
 
-    Samples of no more than :data:`WINDOW` bytes are shuffled as a whole. Of more, blocks of
-    neighbouring batches are dealt out at random to windows as large as each other, and each
-    window is shuffled: a window mixes samples from about a hundred places of the data.
+    Up to :data:`WINDOW` bytes of samples are shuffled as a whole. Otherwise, blocks of adjacent
+    batches are assigned at random to windows of equal size, and each window is shuffled, so that it
+    mixes samples from about a hundred parts of the data.
 
-    Every batch is full, so that batch normalization always sees as many samples: the rest,
-    other samples in every epoch, is left out. A split smaller than a batch is one batch.
+    Every batch is full, so that batch normalization always sees the same number of samples. The
+    remaining samples, different ones in each epoch, are left out. A split smaller than a batch is
+    one batch.
 
     Raises:
         ValueError: there are fewer than two samples, which batch normalization needs.
@@ -91,7 +91,7 @@ def epoch_order(count: int, bytes_per_sample: int, batch_size: int, seed: int) -
 
 
 def from_step(windows: list[Window], step: int) -> list[Window]:
-    """Return what is left of an epoch before its batch of that number, from 0.
+    """Return the windows of an epoch from the batch with that number, from 0.
 
     Raises:
         ValueError: the epoch has fewer batches.
@@ -102,14 +102,14 @@ def from_step(windows: list[Window], step: int) -> list[Window]:
             left.append(replace(window, first=window.first + step))
         step -= min(step, window.batches)
     if step:
-        raise ValueError(f"the epoch ends {step} batches before the first that is wanted")
+        raise ValueError(f"the epoch ends {step} batches before the requested step")
     return left
 
 
 def _runs(
     blocks: list[int], block: int, used: int, offset: int, count: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the rows of the blocks, which are counted from the offset and go round."""
+    """Return the rows of blocks that are counted from the offset and wrap around."""
     runs = []
     for number in blocks:
         first = offset + number * block
@@ -118,4 +118,4 @@ def _runs(
             runs += [(first, count), (0, last - count)]
         else:
             runs.append((first % count, (last - 1) % count + 1))
-    return tuple(sorted(runs))  # one way through the file
+    return tuple(sorted(runs))  # the file is read in one direction

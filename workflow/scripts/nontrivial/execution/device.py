@@ -1,4 +1,4 @@
-"""The device that a program computes on, its precision and its memory, and what it was."""
+"""The device that a program computes on: choice, precision, memory, description."""
 
 import os
 import platform
@@ -14,13 +14,13 @@ import torch
 from nontrivial.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
-# torch's names of what multiplies bf16 numbers: on x86, and on ARM.
+# torch's names of the instructions that multiply bf16 numbers, on x86 and on ARM.
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy")
 
 
 def pick() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -43,7 +43,7 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Let fp32 be fp32: torch's own choice for convolutions on a GPU is TF32."""
+    """Switch off TF32, torch's default for convolutions on a GPU."""
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
@@ -57,7 +57,7 @@ def _without_tf32() -> Iterator[None]:
 
 @contextmanager
 def out_of_memory_explained(batch_size: int) -> Iterator[None]:
-    """Turn running out of memory, on a GPU or the CPU, into a line that says what to do.
+    """Turn a lack of memory, on a GPU or the host, into one line that says what to do.
 
     Raises:
         UserError: the block ran out of memory.
@@ -67,25 +67,25 @@ def out_of_memory_explained(batch_size: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise UserError(_too_large("GPU", batch_size)) from error
     except MemoryError as error:
-        raise UserError(_too_large("machine", batch_size)) from error
+        raise UserError(_too_large("host", batch_size)) from error
     except RuntimeError as error:
-        # torch has no type of its own for the CPU's allocator.
+        # torch has no exception type for its CPU allocator.
         if "can't allocate memory" not in str(error):
             raise
-        raise UserError(_too_large("machine", batch_size)) from error
+        raise UserError(_too_large("host", batch_size)) from error
 
 
 def describe(device: torch.device) -> str:
-    """Return the name of the GPU or of the processor."""
+    """Return the name of the GPU or the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _processor()
+    return _cpu()
 
 
 def has_bf16_instructions(device: torch.device) -> bool | None:
-    """Return whether a device computes in bf16 itself; without, torch emulates it, slowly.
+    """Return whether a device has bf16 instructions; torch emulates them slowly otherwise.
 
-    None where torch cannot tell.
+    None if torch cannot tell.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -96,7 +96,7 @@ def has_bf16_instructions(device: torch.device) -> bool | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this process has held: of a GPU's memory, or of the machine's."""
+    """Return the peak memory of this process in bytes, on the GPU or on the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -104,12 +104,12 @@ def peak_memory(device: torch.device) -> int:
     except OSError:  # not Linux
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # Not ru_maxrss, which starts from the peak of the process that started this one.
+    # ru_maxrss would include the peak of the parent process.
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries whose arithmetic a result rests on.
+    """Return the versions of Python and of the libraries that compute.
 
     A library that is not installed as a package (only one network may need it) is left out.
     """
@@ -122,6 +122,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def environment(device: torch.device) -> dict:
+    """Return what may move the last bits of a result: device, threads, versions."""
+    return {
+        "device": describe(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
 def _too_large(what: str, batch_size: int) -> str:
     return f"the {what} ran out of memory with batch_size {batch_size}; lower batch_size"
 
@@ -131,7 +140,7 @@ def _names_bf16(capabilities: Mapping[str, bool | int | str]) -> bool | None:
     return any(known) if known else None  # another architecture
 
 
-def _processor() -> str:
+def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux

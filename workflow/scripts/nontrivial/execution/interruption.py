@@ -1,4 +1,4 @@
-"""Being asked to end: noticed at once, obeyed where the work can be kept."""
+"""Signals that interrupt a program where its work can be saved."""
 
 import signal
 from collections.abc import Iterator
@@ -7,28 +7,28 @@ from contextlib import contextmanager
 from nontrivial.errors import Interrupted
 from nontrivial.execution.command_line import log
 
-# SIGTERM from a cluster or a service manager, SIGINT from Ctrl-C, SIGHUP from a closed terminal.
+# SIGTERM: cluster or service manager; SIGINT: Ctrl-C; SIGHUP: closed terminal.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interruption:
-    """Whether a signal has come."""
+    """A signal that has arrived, if any."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Start without a signal."""
         self._number: int | None = None
 
     def notice(self, number: int, _frame: object) -> None:
-        """Remember the first signal; later ones ask for the same."""
+        """Record the first signal; later ones change nothing."""
         if self._number is None:
             self._number = number
-            log.info("%s: stopping", signal.Signals(number).name)
+            log.info("%s received: stopping", signal.Signals(number).name)
 
     def check(self) -> None:
-        """Do nothing, unless a signal has come.
+        """Raise if a signal has arrived.
 
         Raises:
-            Interrupted: one has.
+            Interrupted: after a signal.
         """
         if self._number is not None:
             raise Interrupted(self._number)
@@ -36,9 +36,9 @@ class Interruption:
 
 @contextmanager
 def noticed() -> Iterator[Interruption]:
-    """Let the signals be noticed, instead of ending the process, until the block is left.
+    """Record signals inside the block instead of ending the process.
 
-    What the process was told to ignore (SIGHUP under nohup, say) stays ignored.
+    Signals that the process ignores (SIGHUP under nohup, for example) stay ignored.
     """
     interruption = Interruption()
     before = {

@@ -1,4 +1,4 @@
-"""Same seed, device, thread count and versions: same numbers."""
+"""Reproducible results: equal seed, device, thread count and versions give equal bits."""
 
 import random
 
@@ -7,28 +7,27 @@ import torch
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a 63-bit seed for one use, such as (seed, epoch, stream)."""
+    """Return a 63-bit seed for one random stream, such as (seed, epoch, purpose)."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch (every device)."""
+    """Seed the global random number generators of Python, numpy and torch (every device)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def fix_arithmetic(threads: int | None) -> None:
-    """Set what decides the last bits of a result, for the whole process.
+    """Fix what determines the last bits of a result, for the whole process.
 
-    The thread count; no TF32, so that fp32 means fp32; deterministic cuDNN algorithms,
-    chosen without timing them. On a GPU the gradients of bilinear resizing and of adaptive
-    pooling, both in the PSPNet, are still summed in no fixed order: there, only the ResNets
-    train to the same bits.
+    These are the thread count, no TF32 and deterministic cuDNN algorithms, chosen without timing
+    them. On a GPU, the gradients of bilinear resizing and adaptive pooling, both in the PSPNet, are
+    still summed in no fixed order: only the ResNets train to the same bits there.
 
     Args:
-        threads: threads of the CPU's own operations; None leaves torch's choice.
+        threads: CPU threads; None leaves torch's default.
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,38 +1,83 @@
-"""The last result of a job, kept aside, so that the same one need not be made twice.
+"""Reuse of a job's earlier result when the job runs again with the same inputs.
 
 Snakemake removes the outputs of a job before it runs, and it runs every job below one that ran,
-even if that one made the same again. A job that cost much finds its last result here and takes
-it back if it was made from the same things; if the job fails, its outputs are missing and so
-stale, and the last result is still here. The copies are hard links: they take no room.
+even if that one produced the same content again. An expensive job therefore keeps a copy of its
+outputs, beside them in ``.kept``, and puts it back if its inputs are the same. If the job fails,
+its outputs are missing, and the copy is still there. Copies are hard links and take no space.
 """
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = ".kept"
 
 
-def kept(path: Path) -> Path:
-    """Return where the kept copy of an output is."""
+@contextmanager
+def reused(outputs: Sequence[Path], identity: str) -> Iterator[bool]:
+    """Put the kept outputs back if they have this identity; otherwise keep what the block writes.
+
+    Yields whether the outputs are back, in which case the block has nothing to do::
+
+        with reused([output], identity) as is_done:
+            if not is_done:
+                write(output)
+
+    Outputs are kept only if the block does not raise.
+
+    Args:
+        outputs: the files that the job writes, the one that vouches for the others last.
+        identity: digest of everything that determines their content.
+
+    Raises:
+        OSError: an output was not written, or cannot be copied.
+    """
+    if _is_kept(outputs, identity):
+        for path in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _place(_kept(path), path)
+        yield True
+        return
+    outputs[-1].unlink(missing_ok=True)  # it must not vouch for what the block writes
+    yield False
+    record = _record(outputs)
+    record.parent.mkdir(exist_ok=True)
+    record.unlink(missing_ok=True)  # it must not vouch for a mixture of two results
+    for path in outputs:
+        _place(path, _kept(path))
+    content = {"identity": identity, "sha256": [_digest(_kept(path)) for path in outputs]}
+    temporary = record.with_name(f".{record.name}.part")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(record)
+
+
+def _is_kept(outputs: Sequence[Path], identity: str) -> bool:
+    """Return whether intact copies of all outputs are there, with this identity."""
+    try:
+        content = json.loads(_record(outputs).read_text(encoding="utf-8"))
+        if content["identity"] != identity:
+            return False
+        return content["sha256"] == [_digest(_kept(path)) for path in outputs]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _kept(path: Path) -> Path:
     return path.parent / FOLDER / path.name
 
 
-def keep(outputs: Sequence[Path]) -> None:
-    """Keep a job's outputs in place of those kept before; the last one vouches for the others."""
-    for path in outputs:
-        kept(path).parent.mkdir(exist_ok=True)
-        kept(path).unlink(missing_ok=True)
-    for path in outputs:
-        _place(path, kept(path))
+def _record(outputs: Sequence[Path]) -> Path:
+    kept = _kept(outputs[0])
+    return kept.with_name(f"{kept.name}.json")
 
 
-def recall(outputs: Sequence[Path]) -> None:
-    """Put the kept outputs back under their own names, in order."""
-    for path in outputs:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _place(kept(path), path)
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place(source: Path, target: Path) -> None:

@@ -10,8 +10,6 @@ from nontrivial.errors import UserError
 from nontrivial.execution.atomic import replacing
 from nontrivial.formats import parquet
 
-IDENTITY = b"nontrivial.identity"  # key in the metadata of the Parquet schema
-
 SCHEMA = pa.schema(
     [
         ("epoch", pa.int32()),
@@ -67,7 +65,6 @@ def write_history(
     test: float,
     threads: int,
     precision: str,
-    identity: str,
 ) -> None:
     """Write the table atomically.
 
@@ -78,26 +75,14 @@ def write_history(
         test: metric on the test split after the last epoch.
         threads: CPU threads of the training.
         precision: ``fp32`` or ``bf16``.
-        identity: digest of everything that decides the weights, stored in the metadata.
     """
     about = {"metric": metric, "threads": threads, "precision": precision}
     rows = [
         {**about, **asdict(epoch), "test": test if epoch is epochs[-1] else None}
         for epoch in epochs
     ]
-    schema = SCHEMA.with_metadata({IDENTITY: identity})
     with replacing(path) as temporary:
-        parquet.write(pa.Table.from_pylist(rows, schema), temporary)
-
-
-def read_identity(path: Path) -> str | None:
-    """Return the identity in the metadata, or None where there is no undamaged table."""
-    try:
-        with parquet.opened(path) as file:
-            metadata = file.read().schema.metadata or {}  # reading all verifies all pages
-    except UserError:
-        return None
-    return metadata.get(IDENTITY, b"").decode() or None
+        parquet.write(pa.Table.from_pylist(rows, SCHEMA), temporary)
 
 
 def read_curves(path: Path) -> dict[str, list]:

@@ -1,14 +1,12 @@
-"""The convolutions of a real network: their order in the forward pass and their shapes."""
+"""The convolutions of a network: their order in the forward pass and their shapes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from nontrivial.errors import UserError
-from nontrivial.networks.kernel_table import Kernel
 
 
 @dataclass(frozen=True)
@@ -103,63 +101,6 @@ def structure(module: _ConvNd) -> dict:
         "transposed": isinstance(module, _ConvTransposeNd),
         "weights": module.weight.numel(),
     }
-
-
-def check_table(
-    kernels: list[Kernel],
-    model: torch.nn.Module,
-    channels: int,
-    size: tuple[int, int],
-    path: Path | str,
-) -> None:
-    """Refuse a kernel table that is not this network's.
-
-    The first kernel's input channels follow the images and the last one's output channels
-    may follow the classes, so these two numbers (and the weights that they count) may differ.
-
-    Args:
-        kernels: the table.
-        model: the network.
-        channels: number of image channels.
-        size: (height, width) of the images.
-        path: where the table came from, for the message.
-
-    Raises:
-        UserError: a kernel is missing, unknown, in another place or of another shape.
-    """
-    real = forward_order(forward_calls(model, channels, size))
-    listed = [kernel.path for kernel in kernels]
-    for kernel_path in listed:
-        if kernel_path not in real:
-            raise UserError(_mismatch(path, f"{kernel_path} is no convolution of the network"))
-    for kernel_path in real:
-        if kernel_path not in listed:
-            raise UserError(_mismatch(path, f"{kernel_path} of the network is not in the table"))
-    for kernel, (kernel_path, module) in zip(kernels, real.items(), strict=True):
-        if kernel.path != kernel_path:
-            raise UserError(
-                _mismatch(
-                    path, f"row {kernel.order} is {kernel.path}, but {kernel_path} runs there"
-                )
-            )
-        free = set()
-        if kernel.order == 0:
-            free |= {"in_channels", "weights"}
-        if kernel.order == len(kernels) - 1:
-            free |= {"out_channels", "weights"}
-        for column, value in structure(module).items():
-            if column not in free and getattr(kernel, column) != value:
-                raise UserError(
-                    _mismatch(
-                        path,
-                        f"{kernel_path}: {column} is {getattr(kernel, column)} in the table"
-                        f" and {value} in the network",
-                    )
-                )
-
-
-def _mismatch(path: Path | str, what: str) -> str:
-    return f"{path}: not the table of this network: {what}; write it again with list_kernels.py"
 
 
 def _times(sides: tuple[int, ...]) -> str:

@@ -1,9 +1,9 @@
 """Convolutions that compute with the live taps of their kernels only.
 
-In a ResNet34 with torchvision's stem at 32 x 32 pixels half of all weights only ever meet
-padding. In training, their products with zeros, their casts and their gradients are wasted;
-and in bf16 on a CPU torch 2.14 does not even write these gradients where the stride is not 1
-(3x3 taps of stride 2 on one pixel): they are whatever the memory held.
+In a ResNet34 with torchvision's stem at 32 x 32 pixels, half of all weights only ever meet padding.
+Training would waste their products with zeros, their casts and their gradients. In bf16 on a CPU,
+torch 2.14 does not even write these gradients if the stride is not 1 (3x3 taps of stride 2 on one
+pixel): they hold whatever was in memory.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,27 @@ Parts = tuple[LiveRange, LiveRange]  # of rows and of columns
 
 
 class LiveConv2d(nn.Conv2d):
-    """A convolution without its dead taps on maps of known sizes; on others it is as before.
+    """A convolution without its dead taps on maps of known sizes, unchanged on others.
 
-    Its parameters keep their whole size; a dead tap gets a gradient of zero, as before. A
-    copy of it, and what is pickled of it, is a plain ``torch.nn.Conv2d``.
+    It shares the parameters, hooks and settings of the convolution it stands for. The parameters
+    keep their full size; the gradient of a dead tap is zero. A copy or a pickle of it is a plain
+    ``torch.nn.Conv2d``, because it outlives the block that this class is for.
 
     Attributes:
-        live_parts: by (height, width) of a map.
+        live_parts: by (height, width) of the input map.
     """
 
-    live_parts: dict[tuple[int, int], Parts]
+    live_parts: dict[tuple[int, ...], Parts]
+
+    @classmethod
+    def sharing(cls, module: nn.Conv2d, live_parts: dict[tuple[int, ...], Parts]) -> "LiveConv2d":
+        """Return a convolution that shares everything with another."""
+        live = cls.__new__(cls)
+        vars(live).update(vars(module), live_parts=live_parts)
+        return live
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the convolution of images (N, C, H, W) or of one (C, H, W)."""
+        """Return the convolution of images (N, C, H, W) or of one image (C, H, W)."""
         parts = self.live_parts.get((input.shape[-2], input.shape[-1]))
         if parts is None:
             return super().forward(input)
@@ -46,29 +54,31 @@ class LiveConv2d(nn.Conv2d):
             self.groups,
         )
 
+    def own_state(self) -> dict[str, object]:
+        """Return the attributes that a plain convolution has."""
+        return {name: value for name, value in vars(self).items() if name != "live_parts"}
+
     def __reduce_ex__(self, protocol: int) -> tuple:
-        """Return how to make the copy, which outlives the block that this class is for."""
-        state = {name: value for name, value in vars(self).items() if name != "live_parts"}
-        return object.__new__, (nn.Conv2d,), state
+        """Copy as a plain convolution."""
+        return object.__new__, (nn.Conv2d,), self.own_state()
 
 
 @contextmanager
 def without_dead_taps(
     model: nn.Module, channels: int, size: tuple[int, int]
 ) -> Iterator[list[str]]:
-    """Leave dead taps out of the convolutions of a network inside the block.
+    """Replace the convolutions of a network that have dead taps, inside the block.
 
-    Only modules whose type is ``torch.nn.Conv2d`` itself change, and nothing of them but
-    that type, where outer taps meet nothing but padding. What is computed stays the same but
-    for the order of sums.
+    Only modules whose type is exactly ``torch.nn.Conv2d`` are replaced, in every module that holds
+    them. State-dict names and parameters stay. The results differ only by the order of sums.
 
     Args:
-        model: the network.
+        model: network that holds the convolutions as submodules.
         channels: number of image channels.
         size: (height, width) of most images that it will see.
 
     Yields:
-        Module paths of the changed convolutions, in order of their first calls.
+        Module paths of the replaced convolutions, in the order of their first calls.
 
     Raises:
         UserError: the network does not take images of that shape.
@@ -79,21 +89,31 @@ def without_dead_taps(
         parts = _live_parts(call)
         if parts is not None:
             live_parts.setdefault(call.path, {})[call.input_size] = parts
-    modules = {path: module for path, module in forward_order(calls).items() if path in live_parts}
+    pairs = [
+        (module, LiveConv2d.sharing(module, live_parts[path]))
+        for path, module in forward_order(calls).items()
+        if path in live_parts
+    ]
+    _replace(model, {id(module): live for module, live in pairs})
     try:
-        for path, module in modules.items():
-            module.live_parts = live_parts[path]
-            module.__class__ = LiveConv2d
-        yield list(modules)
+        yield list(live_parts)
     finally:
-        for module in modules.values():
-            module.__class__ = nn.Conv2d
-            vars(module).pop("live_parts", None)
+        _replace(model, {id(live): module for module, live in pairs})
+        for module, live in pairs:
+            vars(module).update(live.own_state())  # its mode, for example
+
+
+def _replace(model: nn.Module, replacements: dict[int, nn.Module]) -> None:
+    """Replace submodules, given by identity, in every module that holds them."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in replacements:
+                parent._modules[name] = replacements[id(child)]
 
 
 def _live_weight(weight: Tensor, rows: LiveRange, columns: LiveRange) -> Tensor:
-    # Not by narrowing, whose gradient is filled with zeros once per axis and then copied into
-    # the order in memory of the weight.
+    # Narrowing would fill the gradient with zeros once per axis, then copy it into the memory
+    # format of the weight.
     height, width = weight.shape[2:]
     left, right = columns.first, width - columns.first - columns.count
     top, bottom = rows.first, height - rows.first - rows.count
@@ -101,7 +121,7 @@ def _live_weight(weight: Tensor, rows: LiveRange, columns: LiveRange) -> Tensor:
 
 
 def _live_parts(call: Call) -> Parts | None:
-    """Return the live parts of a kernel in one call, or None where it is best left alone."""
+    """Return the live parts of a kernel in one call, or None if it is not to be replaced."""
     module = call.module
     if not _is_plain(module):
         return None
@@ -111,12 +131,12 @@ def _live_parts(call: Call) -> Parts | None:
 
 
 def _is_plain(module: _ConvNd) -> bool:
-    # A subclass, or a weight that is computed from other parameters, may mean something else.
+    # A subclass, or a weight computed from other parameters, may behave differently.
     if type(module) is not nn.Conv2d or stored_weight(module) is None:
         return False
     if module.padding_mode != "zeros":
         return False
-    # Of an uneven number of zeros one more stands behind than in front.
+    # An odd number of zeros puts one more behind than in front.
     return module.padding != "same" or all(
         dilation * (taps - 1) % 2 == 0
         for dilation, taps in zip(module.dilation, module.kernel_size, strict=True)

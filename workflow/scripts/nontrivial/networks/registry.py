@@ -1,7 +1,7 @@
-"""The networks that come with the workflow: what the Snakefile must know without torch.
+"""Built-in networks: what the workflow must know of them without importing torch.
 
-Standard library only. A user's own network has no entry here: the configuration gives its
-factory and its kernel table.
+The standard library only. A user's own network has no entry: the configuration gives its factory
+and its kernel table.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,41 @@ from nontrivial.errors import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """One network that comes with the workflow.
+    """A built-in network.
 
     Attributes:
         task: ``classification`` or ``segmentation``.
         stem: ``torchvision`` (7x7, stride 2, pooling) or ``cifar`` (3x3, stride 1, no pooling).
         table: file name of its kernel table in ``resources/kernels``.
+        factory: ``package.module:function`` that builds it. Jobs import only that module, so a
+            new network makes no trained one stale.
     """
 
     task: str
     stem: str
     table: str
+    factory: str
 
 
 STEM_OF_CUSTOM = "custom"  # what results say of a user's own network
 
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
+
+def _resnet(name: str, stem: str) -> Entry:
+    factory = f"nontrivial.networks.resnets:{name.replace('-', '_')}"
+    return Entry("classification", stem, f"{name}.tsv", factory)
+
+
 NETWORKS: dict[str, Entry] = {
-    **{name: Entry("classification", "torchvision", f"{name}.tsv") for name in _RESNETS},
-    **{f"{name}-cifar": Entry("classification", "cifar", f"{name}-cifar.tsv") for name in _RESNETS},
-    "pspnet_resnet34": Entry("segmentation", "torchvision", "pspnet_resnet34.tsv"),
+    **{name: _resnet(name, "torchvision") for name in _RESNETS},
+    **{f"{name}-cifar": _resnet(f"{name}-cifar", "cifar") for name in _RESNETS},
+    "pspnet_resnet34": Entry(
+        "segmentation",
+        "torchvision",
+        "pspnet_resnet34.tsv",
+        "nontrivial.networks.pspnet:pspnet_resnet34",
+    ),
 }
 
 

@@ -1,33 +1,27 @@
-"""A trained network as it is evaluated: built, its weights loaded, in evaluation mode."""
+"""Trained networks, ready for evaluation."""
 
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from nontrivial.data.prepared import Description
 from nontrivial.formats import weights
-from nontrivial.networks.building import build
+from nontrivial.networks.factory import construct
 
 
 def load_trained(
-    network: dict, description: Description, path: Path
-) -> tuple[torch.nn.Module, dict[str, str]]:
-    """Return (network on the CPU, metadata of its weights).
+    factory: str, description: Description, path: Path
+) -> tuple[nn.Module, dict[str, str]]:
+    """Return a network in evaluation mode, on the CPU, and the metadata of its weights.
 
     Args:
-        network: ``name`` and ``factory`` (or None), see :func:`nontrivial.networks.building.build`.
+        factory: ``package.module:function`` that builds it.
         description: of the data that it was trained on.
         path: its weights.
 
     Raises:
-        UserError: the network cannot be built, or the weights are not its own.
+        UserError: the network cannot be built, or the weights are not those of the network.
     """
-    model = build(
-        network["name"],
-        network["factory"],
-        len(description.classes),
-        description.channels,
-        description.size,
-    )
+    model = construct(factory, len(description.classes), description.channels, description.size)
     metadata = weights.load(path, model)
     return model.eval().requires_grad_(False), metadata

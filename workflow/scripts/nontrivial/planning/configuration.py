@@ -51,6 +51,9 @@ def complete(config: dict, schema: dict) -> dict:
     config = _text_keys(config)
     _refuse(_explain(error) for error in _errors(config, schema))
     filled = _filled(config, schema, schema)
+    for training in filled["trainings"].values():
+        recipe = training["recipe"]
+        recipe["snapshots"] = sorted(recipe.get("snapshots", _snapshots(recipe["epochs"])))
     _refuse(_cross_check(filled))
     return filled
 
@@ -172,6 +175,11 @@ def _filled(value: Any, schema: dict, root: dict) -> Any:
     return value
 
 
+def _snapshots(epochs: int) -> list[int]:
+    """Return 0 and the powers of two below the last epoch."""
+    return [0, *(1 << n for n in range(epochs.bit_length()) if 1 << n < epochs)]
+
+
 def _cross_check(config: dict) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         fractions = dataset.get("fractions")
@@ -192,6 +200,12 @@ def _check_training(name: str, training: dict, config: dict) -> Iterator[str]:
     dataset, network = training["dataset"], training["network"]
     if dataset not in config["datasets"]:
         yield f"{where}.dataset: no data set '{dataset}'{_hint(dataset, list(config['datasets']))}"
+    recipe = training["recipe"]
+    if late := [epoch for epoch in recipe["snapshots"] if epoch >= recipe["epochs"]]:
+        yield (
+            f"{where}.recipe.snapshots: {late[0]} is not below epochs ({recipe['epochs']});"
+            " remove it, the last epoch is always stored"
+        )
     task = network_task(config, network)
     if task is None:
         known = [*config["networks"], *NETWORKS]

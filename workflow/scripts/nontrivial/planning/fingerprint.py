@@ -28,6 +28,15 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
     Raises:
         UserError: a file cannot be read or is not valid Python.
     """
+    return digest(followed(program, roots))
+
+
+def followed(program: Path, roots: list[Path]) -> dict[str, object]:
+    """Return the code of a program and of the modules that it imports, by path below its root.
+
+    Raises:
+        UserError: a file cannot be read or is not valid Python.
+    """
     pending = [Path(program).resolve()]
     code: dict[str, object] = {}
     resolved_roots = tuple(Path(root).resolve() for root in roots)
@@ -38,7 +47,7 @@ def fingerprint(program: Path, roots: list[Path]) -> str:
             continue
         names, code[name] = _module(path, _source(path), resolved_roots)
         pending += [file for name in names if (file := module_file(name, resolved_roots))]
-    return digest(code)
+    return code
 
 
 def module_file(name: str, roots: Sequence[Path]) -> Path | None:

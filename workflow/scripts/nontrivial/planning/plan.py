@@ -69,10 +69,11 @@ class Plan:
         """Return the digest of the whole kernel table, roles and blocks included."""
         return digest([vars(kernel) for kernel in self.kernels(training)])
 
-    def factory(self, training: str) -> str | None:
-        """Return ``package.module:function`` of a user's own network, or None."""
+    def factory(self, training: str) -> str:
+        """Return ``package.module:function`` that builds a training's network."""
         name = self.config["trainings"][training]["network"]
-        return self.config["networks"].get(name, {}).get("factory")
+        own = self.config["networks"].get(name)
+        return own["factory"] if own else registry.NETWORKS[name].factory
 
     def task(self, training: str) -> str:
         """Return ``classification`` or ``segmentation``."""

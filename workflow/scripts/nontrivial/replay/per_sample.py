@@ -1,4 +1,4 @@
-"""What each sample got: logits turned into the columns of the stored predictions."""
+"""The columns of the stored predictions, computed from logits."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ Columns = dict[str, Tensor]
 
 
 def classification(logits: Tensor, labels: Tensor) -> Columns:
-    """Return the answer to each image.
+    """Return the prediction of each image.
 
     Args:
         logits: (N, K) float32, K at least 2.
@@ -15,8 +15,8 @@ def classification(logits: Tensor, labels: Tensor) -> Columns:
 
     Returns:
         ``predicted`` int16, ``margin`` float32 (largest minus second largest logit) and
-        ``log_prob`` float32 (of the true class), each (N,). Of equal logits the class with
-        the lower number is predicted.
+        ``log_prob`` float32 (of the true class), each (N,). If logits are equal, the class
+        with the lower number is predicted.
     """
     top = logits.topk(2, dim=1).values
     return {
@@ -34,8 +34,8 @@ def segmentation(logits: Tensor, masks: Tensor) -> Columns:
         masks: (N, H, W), true classes, below K.
 
     Returns:
-        ``tp``, ``fp``, ``fn`` int32, each (N, K): pixels of the class that are right, wrongly
-        there, missed.
+        ``tp``, ``fp``, ``fn`` int32, each (N, K): true positive, false positive and false
+        negative pixels.
     """
     samples, classes = logits.shape[:2]
     predicted = logits.argmax(dim=1)

@@ -1,7 +1,7 @@
-"""Random changes to a batch on its device: image and mask move together.
+"""Random augmentation of a batch on its device, the same for image and mask.
 
-Everything is drawn from one seeded generator on the device of the batch, and a setting of
-zero (or false) leaves the batch bitwise as it was.
+All draws come from one seeded generator on the device of the batch. A setting of zero (or false)
+leaves the batch bitwise unchanged.
 """
 
 import math
@@ -14,17 +14,16 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is changed at random; every range is drawn from evenly.
+    """Ranges of the random changes, drawn uniformly.
 
     Attributes:
-        crop_padding: the image moves by up to this many pixels along each axis, as if cut
-            from one padded by its reflection (a crop of the padded image).
-        flip: mirror left and right with probability one half.
-        rotation: up to this many degrees either way.
-        scale: size changes by up to this fraction either way.
-        translation: moves by up to this fraction of the height and width.
-        brightness: up to this much is added or taken, in units of the normalized image.
-        contrast: distance from the image's mean changes by up to this fraction.
+        crop_padding: random crop of the image after reflection padding by this many pixels.
+        flip: flip horizontally with probability 0.5.
+        rotation: largest rotation in degrees, in either direction.
+        scale: largest relative change of size.
+        translation: largest translation as a fraction of height and width.
+        brightness: largest offset, in units of the normalized image.
+        contrast: largest relative change of the distance from the image mean.
     """
 
     crop_padding: int = 0
@@ -44,19 +43,19 @@ class Augmentation:
 def crop_and_flip(
     images: Tensor, masks: Tensor | None, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Shift by whole pixels and mirror, in one gather that works on bytes.
+    """Crop and flip in one gather, which works on bytes too.
 
     Args:
         images: (N, C, H, W), any type, as stored.
         masks: (N, H, W) or None.
-        augmentation: what to change.
-        generator: source of chance, on the device of the images.
+        augmentation: ranges of the changes.
+        generator: random number generator on the device of the images.
 
     Returns:
         Images and masks of the same shapes and types.
 
     Raises:
-        ValueError: the padding is not smaller than the image, so that it has no reflection.
+        ValueError: the padding is not smaller than the image, so reflection is not defined.
     """
     padding = augmentation.crop_padding
     if padding == 0 and not augmentation.flip:
@@ -92,15 +91,15 @@ def crop_and_flip(
 def deform(
     images: Tensor, masks: Tensor | None, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Rotate, scale and translate: images by linear interpolation, masks by the nearest pixel.
+    """Rotate, scale and translate: images with bilinear, masks with nearest interpolation.
 
-    What comes from outside takes the value of the nearest border pixel, in both.
+    Pixels from outside take the value of the nearest border pixel.
 
     Args:
         images: (N, C, H, W) float.
-        masks: (N, H, W), whole numbers below 2**24, or None.
-        augmentation: what to change.
-        generator: source of chance, on the device of the images.
+        masks: (N, H, W), class numbers below 2**24, or None.
+        augmentation: ranges of the changes.
+        generator: random number generator on the device of the images.
 
     Returns:
         Images and masks of the same shapes and types.
@@ -132,15 +131,15 @@ def affine_matrices(
 ) -> Tensor:
     """Return (N, 2, 3) matrices from output to input positions, each axis from -1 to 1.
 
-    The rotation is one in pixels: on an image that is not square the matrix is corrected
-    for the ratio of its sides.
+    The rotation is one in pixels: on a non-square image, the matrix is corrected for the aspect
+    ratio.
     """
     count, _, height, width = shape
     draws = 2 * torch.rand((4, count), generator=generator, device=device) - 1
     angle = draws[0] * math.radians(augmentation.rotation)
     size = 1 + draws[1] * augmentation.scale
     cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
-    # A fraction f of the side is 2f on an axis that runs from -1 to 1.
+    # A fraction f of the side is 2f on an axis from -1 to 1.
     along_x, along_y = 2 * augmentation.translation * draws[2:]
     first = torch.stack([cosine, -sine * height / width, along_x], dim=1)
     second = torch.stack([sine * width / height, cosine, along_y], dim=1)
@@ -150,7 +149,7 @@ def affine_matrices(
 def change_intensity(
     images: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    """Change brightness and contrast of each image (N, C, H, W), already normalized."""
+    """Change brightness and contrast of each normalized image (N, C, H, W)."""
     if augmentation.brightness == 0 and augmentation.contrast == 0:
         return images
     draws = (
@@ -162,5 +161,5 @@ def change_intensity(
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:
-    """Fold positions outside 0..size-1 back, the border pixel not repeated."""
+    """Reflect positions outside 0..size-1 back, without repeating the border pixel."""
     return (size - 1) - ((size - 1) - positions.abs()).abs()

@@ -1,12 +1,10 @@
-"""A training's state in a file beside its result, so that one that was stopped can go on.
+"""Checkpoints: the state of a training in a file beside its result, from which it resumes.
 
-``checkpoint.safetensors`` is the last and ``checkpoint-previous.safetensors`` the one before,
-in case the last is damaged. Neither is an output of the rule: Snakemake removes the outputs of
+``checkpoint.safetensors`` is the last one, ``checkpoint-previous.safetensors`` the one before, in
+case the last is damaged. They are not outputs of the rule, because Snakemake removes the outputs of
 a job that failed.
 """
 
-import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nontrivial.errors import UserError
@@ -25,18 +23,22 @@ from nontrivial.formats.canonical import canonical
 
 LAST = "checkpoint.safetensors"
 PREVIOUS = "checkpoint-previous.safetensors"
-FORMAT = "nontrivial checkpoint 1"
+FORMAT = "nontrivial checkpoint 2"
 _AT_ONCE = 3  # checkpoints on the disk while one is written: itself, the last, the previous
 _MIB = 1 << 20
 
 
+class _OtherFormatError(Exception):
+    """A checkpoint of another version of this program."""
+
+
 @dataclass(frozen=True)
 class State:
-    """All that a training needs to go on.
+    """Everything that a training needs to resume.
 
     Attributes:
         tensors: by name.
-        values: plain values, as JSON has them.
+        values: plain JSON values.
     """
 
     tensors: dict[str, Tensor]
@@ -44,19 +46,19 @@ class State:
 
 
 class Checkpoints:
-    """The checkpoints of one training, whose results are in one folder."""
+    """The checkpoints of one training, in the folder of its results."""
 
     def __init__(self, folder: Path, origin: dict[str, str], interval: float) -> None:
-        """Take the folder, and make it where it is missing.
+        """Create the folder if it is missing and remove what a killed process left.
 
         Args:
             folder: where the results will be.
-            origin: what decides the weights, by name (settings, data, code, ...): a checkpoint
-                with another origin is refused.
+            origin: what determines the weights, by name (settings, data, code, ...). Checkpoints
+                of another origin are refused.
             interval: seconds between two checkpoints.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: the folder is not writable.
         """
         self._last, self._previous = folder / LAST, folder / PREVIOUS
         self._origin = origin
@@ -64,25 +66,26 @@ class Checkpoints:
         self._written = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         remove_parts(self._last)
-        with TemporaryFile(dir=folder):  # that it cannot be is better known now than after a day
+        tensor_file.remove_unfinished(folder)
+        with TemporaryFile(dir=folder):  # fails now rather than after a day of training
             pass
 
     def refuse_small_disk(self, size: int) -> None:
-        """Refuse to begin where the checkpoints of a training will not fit.
+        """Refuse to start if the checkpoints of the training do not fit on the disk.
 
         Args:
-            size: bytes of one checkpoint.
+            size: bytes of one checkpoint, at most.
 
         Raises:
-            UserError: there is less room than they and the result take at most.
+            UserError: less space is free than the checkpoints and the result need.
         """
         folder = self._last.parent
         held = sum(path.stat().st_size for path in (self._last, self._previous) if path.exists())
         free = shutil.disk_usage(folder).free + held
         if free < _AT_ONCE * size:
             raise UserError(
-                f"{free // _MIB} MiB are free on its disk, and the checkpoints of this training"
-                f" take {_AT_ONCE * size // _MIB} MiB; make room"
+                f"{free // _MIB} MiB are free on the disk, and the checkpoints of this training"
+                f" need {_AT_ONCE * size // _MIB} MiB; free some space"
             )
 
     @property
@@ -91,44 +94,42 @@ class Checkpoints:
         return time.monotonic() - self._written >= self._interval
 
     def save(self, state: State) -> None:
-        """Write a checkpoint in one step and keep the one before.
+        """Write a checkpoint atomically and keep the one before.
 
         Raises:
-            OSError: the disk is full or read-only; the last good checkpoint is untouched.
+            OSError: the disk is full or read-only; the last checkpoint is unchanged.
         """
-        values = canonical(state.values)
         metadata = {
             "format": FORMAT,
-            "origin": canonical(self._origin),
-            "values": values,
-            "sha256": tensor_file.digest(state.tensors, values),
+            "origin": self._origin,
+            "values": state.values,
+            "sha256": tensor_file.digest(state.tensors, canonical(state.values)),
         }
         try:
             with replacing(self._last) as temporary:
-                with temporary.open("wb") as file:
-                    tensor_file.write(file, state.tensors, metadata)
-                    # The last one is not moved away before this one is safe.
-                    file.flush()
-                    os.fsync(file.fileno())
+                tensor_file.write(temporary, state.tensors, metadata)
                 if self._last.exists():
                     self._last.replace(self._previous)
         finally:
-            self._written = time.monotonic()  # a full disk, too, is not tried at each step
+            self._written = time.monotonic()  # do not retry a full disk after each step
 
     def latest(self) -> State | None:
-        """Return the newest checkpoint that is whole and of this training, or None.
+        """Return the newest checkpoint that is intact and belongs to this training, or None.
 
-        Says in the log which ones it passed over, and why. One that is taken stands as the
-        last from then on, so that the next save keeps it.
+        Logs which checkpoints it skips, and why. The one it returns becomes the last, so that the
+        next save keeps it.
 
         Raises:
-            OSError: one cannot be read, which does not make it worthless.
+            OSError: a checkpoint cannot be read, which does not make it worthless.
         """
         for path in self._present():
             try:
                 state, origin = _read(path)
+            except _OtherFormatError:
+                log.warning("%s: written by another version; refused", path)
+                continue
             except (SafetensorError, ValueError, KeyError) as error:
-                log.warning("%s: cut short or damaged (%s); passed over", path, error)
+                log.warning("%s: cut short or damaged (%s); skipped", path, error)
                 continue
             changed = [key for key in self._origin if origin.get(key) != self._origin[key]]
             if changed:
@@ -138,11 +139,11 @@ class Checkpoints:
                 path.replace(self._last)
             return state
         if any(self._present()):
-            log.warning("no checkpoint to go on from: the training starts over")
+            log.warning("no checkpoint to resume from: the training starts over")
         return None
 
     def remove(self) -> None:
-        """Remove the checkpoints of a training that has ended."""
+        """Remove the checkpoints of a finished training."""
         for path in self._present():
             path.unlink()
 
@@ -151,12 +152,9 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[State, dict[str, str]]:
-    path.open("rb").close()  # the library's error would not name the file
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"format {metadata['format']!r} is not known")
-    if metadata["sha256"] != tensor_file.digest(tensors, metadata["values"]):
-        raise ValueError("its content is not what was written")
-    return State(tensors, json.loads(metadata["values"])), json.loads(metadata["origin"])
+    tensors, metadata = tensor_file.read(path)
+    if metadata.get("format") != FORMAT:
+        raise _OtherFormatError
+    if metadata["sha256"] != tensor_file.digest(tensors, canonical(metadata["values"])):
+        raise ValueError("the digest does not match")
+    return State(tensors, metadata["values"]), metadata["origin"]

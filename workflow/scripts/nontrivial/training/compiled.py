@@ -1,4 +1,4 @@
-"""A network built by torch.compile."""
+"""Networks compiled by torch.compile."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the network's forward pass, compiled when it is first called.
 
     Raises (when called):
-        UserError: it cannot be compiled, for want of a compiler, say.
+        UserError: it cannot be compiled, for example because there is no C++ compiler.
     """
     forward = torch.compile(model)
-    # Only now: torch.compile has imported it, which takes a second.
+    # torch.compile has imported it by now; importing it at the top would take a second.
     from torch._dynamo.exc import TorchDynamoException
 
     def call(images: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
         except TorchDynamoException as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"recipe: torch.compile failed ({reason}); mend that or set compile to false"
+                f"recipe: torch.compile failed ({reason}); fix that or set compile to false"
             ) from error
 
     return call

@@ -1,4 +1,4 @@
-"""The learning rate at each step of a training."""
+"""Learning-rate schedules."""
 
 import math
 
@@ -8,9 +8,9 @@ SCHEDULES = ("one-cycle", "cosine")
 def learning_rate(step: int, steps: int, peak: float, warmup: float, schedule: str) -> float:
     """Return the learning rate of one step.
 
-    Both schedules rise linearly to ``peak`` over the first ``warmup`` of the steps. From
-    there ``one-cycle`` falls linearly and ``cosine`` along half a cosine; both would reach
-    zero one step after the last, so no step is without effect.
+    Both schedules rise linearly to ``peak`` during the warm-up. Then ``one-cycle`` falls linearly
+    and ``cosine`` along half a cosine. Both would reach zero one step after the last, so that every
+    step has an effect.
 
     Args:
         step: number of the step, from 0 to ``steps - 1``.

@@ -1,11 +1,11 @@
-"""What training makes small."""
+"""Loss functions."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Pixels added to both sides of the ratio, so that a class absent from a batch, and rightly
-# not predicted, costs nothing and no denominator is zero.
+# Pixels added to numerator and denominator: a class that is absent from a batch, and not predicted,
+# costs nothing, and no denominator is zero.
 SMOOTHING = 1.0
 
 
@@ -19,14 +19,13 @@ def segmentation_loss(
 ) -> Tensor:
     """Return (1 - w) * cross-entropy + w * soft Dice loss.
 
-    Cross-entropy is written as a sum over one-hot classes: the ready-made one for images
-    adds in no fixed order on a GPU.
+    Cross-entropy is written as a sum over one-hot classes, because torch's own for images sums in
+    no fixed order on a GPU.
 
     Args:
         logits: (N, K, H, W).
         masks: (N, H, W), class numbers.
-        label_smoothing: probability mass spread evenly over the classes, in the
-            cross-entropy only.
+        label_smoothing: of the cross-entropy only.
         dice_weight: w, from 0 to 1.
     """
     log_probabilities = functional.log_softmax(logits.float(), dim=1)
@@ -56,6 +55,6 @@ def soft_dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
 
 
 def one_hot(masks: Tensor, classes: int) -> Tensor:
-    """Return (N, K, H, W) float, one where the class is that of the mask (N, H, W)."""
+    """Return the one-hot encoding, float (N, K, H, W), of a mask (N, H, W)."""
     numbers = torch.arange(classes, device=masks.device)[None, :, None, None]
     return (masks[:, None] == numbers).float()

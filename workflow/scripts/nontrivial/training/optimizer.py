@@ -1,13 +1,13 @@
-"""The optimizer of a recipe."""
+"""The optimizer: SGD with Nesterov momentum."""
 
 import torch
 from torch import Tensor, nn
 
 
 def nesterov(model: nn.Module, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """Return stochastic gradient descent with Nesterov momentum, its rate set at each step.
+    """Return SGD with Nesterov momentum; :func:`set_learning_rate` sets the rate of each step.
 
-    Weights of convolutions and matrices decay; vectors (biases, batch normalization) do not.
+    Weights of convolution and linear layers decay; vectors (biases, batch normalization) do not.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
@@ -20,8 +20,8 @@ def nesterov(model: nn.Module, momentum: float, weight_decay: float) -> torch.op
         nesterov=True,
         fused=True,
     )
-    # The fused step cannot begin with some parameters and take up others later, which a network
-    # with branches does. From zero momentum, the first step is the one without.
+    # The fused step cannot add parameters later, which a network with conditional branches does.
+    # With zero momentum, the first step is the same as one without a buffer.
     for parameter in parameters:
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
@@ -34,15 +34,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def load_buffers(optimizer: torch.optim.Optimizer, buffers: dict[str, Tensor]) -> None:
-    """Put back what the optimizer keeps per parameter.
+    """Restore the buffers of the optimizer.
 
     Args:
         optimizer: of the same parameters in the same order.
-        buffers: by ``<number of the parameter>/<name>``, as ``state_dict`` counts them.
+        buffers: by ``<parameter number>/<name>``, numbered as in ``state_dict``.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, buffer in buffers.items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
-        # In the parameter's own order in memory, which one step works on side by side.
+        # In the memory format of the parameter, which the fused step requires.
         optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(buffer)

@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, plain lines in a log."""
+"""Progress of a training: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -13,15 +13,15 @@ LINE_EVERY = 30.0  # seconds between lines of a long epoch
 
 
 class Progress:
-    """Counts the steps of one training and tells a person, with the rate and what remains.
+    """Report the steps of one training, with the rate and the remaining time.
 
-    Used as a context manager, so that the bar is closed whatever happens.
+    A context manager, so that the bar is always closed.
     """
 
     def __init__(
         self, epochs: int, steps_per_epoch: int, samples_per_step: int, done: int = 0
     ) -> None:
-        """Prepare to count ``epochs * steps_per_epoch`` steps, of which some were done before."""
+        """Prepare to count ``epochs * steps_per_epoch`` steps, ``done`` of them earlier."""
         self._epochs = epochs
         self._steps = steps_per_epoch
         self._samples = samples_per_step
@@ -30,7 +30,7 @@ class Progress:
         self._bar: tqdm | None = None
 
     def __enter__(self) -> "Progress":
-        """Show the bar, if a person is watching."""
+        """Show the bar if standard error is a terminal."""
         self._started = self._last_line = time.monotonic()
         if sys.stderr.isatty():
             self._bar = self._exit.enter_context(
@@ -68,7 +68,7 @@ class Progress:
             )
 
     def epoch(self, epoch: int, loss: float, metric: str, val: float, rate: float) -> None:
-        """Say how an epoch ended; ``rate`` is in samples per second of training."""
+        """Report the results of an epoch; ``rate`` is in samples per second."""
         now = self._last_line = time.monotonic()
         text = f"loss {loss:.4f}, val {metric} {val:.4f}"
         if self._bar is not None:
@@ -88,7 +88,7 @@ class Progress:
 
     def _left(self, now: float) -> str:
         done = self._done - self._before
-        if not done:  # taken up at the end of an epoch: nothing is known of the pace
+        if not done:  # resumed at the end of an epoch: no step gives a rate yet
             return ""
         ahead = self._epochs * self._steps - self._done
         return f", {_clock((now - self._started) / done * ahead)} left"

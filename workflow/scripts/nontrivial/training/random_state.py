@@ -1,4 +1,4 @@
-"""Where the generators of chance stand, so that a resumed training draws what it would have."""
+"""Capture and restore the RNG states, so that a resumed training draws the same numbers."""
 
 import random
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def capture(device: torch.device) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Return the states of Python's, numpy's and torch's global generators.
+    """Return the states of the global random number generators of Python, numpy and torch.
 
     Returns:
         Tensors on the CPU by name, and plain values for JSON.
@@ -29,7 +29,7 @@ def capture(device: torch.device) -> tuple[dict[str, Tensor], dict[str, object]]
 
 
 def restore(tensors: dict[str, Tensor], values: dict, device: torch.device) -> None:
-    """Set the global generators to what :func:`capture` returned."""
+    """Restore the states that :func:`capture` returned."""
     version, internal, gauss = values["python"]
     random.setstate((version, tuple(internal), gauss))
     rest = values["numpy"]

@@ -1,6 +1,7 @@
-"""The recipe of a training, as the configuration gives it, with every key present."""
+"""The recipe of a training: the section of the configuration, defaults filled in."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from nontrivial.errors import UserError
@@ -11,23 +12,24 @@ from nontrivial.training.learning_rate import SCHEDULES
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """How to train a network.
 
     Attributes:
         epochs: passes over the train split.
         batch_size: samples per step.
-        learning_rate: the highest of the schedule.
-        momentum: Nesterov momentum of the stochastic gradient descent.
-        weight_decay: added to the gradient of convolutions and matrices, in units of the
-            weight; biases and batch normalization have none.
+        learning_rate: peak of the schedule.
+        momentum: Nesterov momentum of SGD.
+        weight_decay: L2 penalty on the weights of convolution and linear layers, not on biases
+            and batch normalization.
         schedule: one of :data:`nontrivial.training.learning_rate.SCHEDULES`.
         warmup: fraction of all steps in which the learning rate rises.
-        label_smoothing: probability mass spread evenly over the classes.
-        dice_weight: share of the soft Dice loss, 0 to 1; segmentation only.
-        precision: ``fp32`` (TF32 off) or ``bf16`` (autocast), whatever the device.
-        compile: whether torch.compile builds the network's forward and backward pass.
-        threads: processor threads, because their number changes the last bits.
-        augmentation: what is changed at random in each sample.
+        label_smoothing: label smoothing of the cross-entropy.
+        dice_weight: weight of the soft Dice loss, 0 to 1; segmentation only.
+        precision: ``fp32`` (without TF32) or ``bf16`` (autocast), on every device.
+        compile: whether to compile the forward and backward pass with torch.compile.
+        threads: CPU threads, because their number changes the last bits.
+        snapshots: epochs, below the last, after which the state of the network is stored.
+        augmentation: random changes of each sample.
     """
 
     epochs: int
@@ -42,14 +44,15 @@ class Recipe:
     precision: str
     compile: bool
     threads: int
+    snapshots: tuple[int, ...]
     augmentation: Augmentation
 
 
 def read_recipe(settings: dict) -> Recipe:
-    """Check a recipe's keys and values.
+    """Return a recipe from its section of the configuration.
 
     Raises:
-        UserError: a key is missing or unknown, or a value is of the wrong kind or range.
+        UserError: a key is missing or unknown, or a value has the wrong type or range.
     """
     _same_keys(settings, Recipe, "recipe")
     changes = settings["augmentation"]
@@ -60,7 +63,7 @@ def read_recipe(settings: dict) -> Recipe:
         _check(settings, key, "a whole number from 1", lambda x: x >= 1, whole=True)
     _check(settings, "learning_rate", "a number above 0", lambda x: x > 0)
     _check(settings, "weight_decay", "a number from 0", lambda x: x >= 0)
-    # Nesterov momentum is not defined without momentum.
+    # torch requires momentum for the Nesterov form.
     _check(settings, "momentum", "a number above 0 and below 1", lambda x: 0 < x < 1)
     for key in ("warmup", "label_smoothing"):
         _check(settings, key, "a number from 0, below 1", lambda x: 0 <= x < 1)
@@ -78,7 +81,14 @@ def read_recipe(settings: dict) -> Recipe:
             raise UserError(
                 f"recipe: {key} must be one of {', '.join(known)}, not {settings[key]!r}"
             )
-    return Recipe(**{**settings, "augmentation": Augmentation(**changes)})
+    _check_snapshots(settings["snapshots"], settings["epochs"])
+    return Recipe(
+        **{
+            **settings,
+            "snapshots": tuple(settings["snapshots"]),
+            "augmentation": Augmentation(**changes),
+        }
+    )
 
 
 def _same_keys(settings: dict, kind: type, where: str) -> None:
@@ -89,9 +99,30 @@ def _same_keys(settings: dict, kind: type, where: str) -> None:
         raise UserError(f"{where}: unknown {', '.join(sorted(unknown))}; remove it")
 
 
-def _check(settings: dict, key: str, wanted: str, valid, *, whole: bool = False) -> None:
+def _check_snapshots(snapshots: object, epochs: int) -> None:
+    if not isinstance(snapshots, list):
+        raise UserError(f"recipe: snapshots must be a list of epochs, not {snapshots!r}")
+    for epoch in snapshots:
+        whole = isinstance(epoch, int) and not isinstance(epoch, bool)
+        if not whole or not 0 <= epoch < epochs:
+            raise UserError(
+                f"recipe: snapshots must be whole numbers from 0, below epochs ({epochs}; the last"
+                f" epoch is model.safetensors), not {epoch!r}"
+            )
+    if len(set(snapshots)) < len(snapshots):
+        raise UserError(f"recipe: snapshots: {snapshots} names an epoch twice; remove one")
+
+
+def _check(
+    settings: dict,
+    key: str,
+    wanted: str,
+    is_valid: Callable[[float], bool],
+    *,
+    whole: bool = False,
+) -> None:
     value = settings[key]
     kinds = (int,) if whole else (int, float)
     number = isinstance(value, kinds) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not valid(value):
+    if not number or not math.isfinite(value) or not is_valid(value):
         raise UserError(f"recipe: {key} must be {wanted}, not {value!r}")

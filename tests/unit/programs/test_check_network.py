@@ -1,0 +1,184 @@
+"""The check of a network: whatever would fail during or after training fails before."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from small_trainings import RECIPE, set_up, settings_of, table_of
+
+from check_network import check_network
+from nontrivial.errors import UserError
+
+BAD = """
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations, prune
+
+from own_networks import Classifier, Small
+
+
+class RandomInEvaluation(Classifier):
+    def forward(self, images):
+        return functional.dropout(super().forward(images))
+
+
+class ChangesInEvaluation(Classifier):
+    def forward(self, images):
+        self[1].running_mean += 1
+        return super().forward(images)
+
+
+class TupleInTraining(Classifier):
+    def forward(self, images):
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits
+
+
+class OneLogit(Classifier):
+    def forward(self, images):
+        return super().forward(images)[:, :1]
+
+
+class FailsInTraining(Classifier):
+    def forward(self, images):
+        if self.training:
+            raise KeyError("width")
+        return super().forward(images)
+
+
+class Complex(Classifier):
+    def __init__(self, classes, channels):
+        super().__init__(classes, channels)
+        self.register_buffer("phase", torch.zeros(2, dtype=torch.complex128))
+
+
+def normalized(classes, channels):
+    network = Classifier(classes, channels)
+    parametrizations.weight_norm(network[0])
+    return network
+
+
+def pruned(classes, channels):
+    network = Classifier(classes, channels)
+    prune.identity(network[0], "weight")
+    return network
+
+
+def factory(name):
+    return lambda classes, channels, size: globals()[name](classes, channels)
+
+
+random, changing, tuples, one_logit, failing, unsaved, weight_norm, pruning = map(
+    factory,
+    ["RandomInEvaluation", "ChangesInEvaluation", "TupleInTraining", "OneLogit",
+     "FailsInTraining", "Complex", "normalized", "pruned"],
+)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with networks and data."""
+    folder = set_up(tmp_path, monkeypatch)
+    (folder / "bad_networks.py").write_text(BAD)
+    monkeypatch.delitem(sys.modules, "bad_networks", raising=False)
+    return folder
+
+
+def check(place, settings, task="classification"):
+    name = settings["network"]["name"]
+    check_network(settings, place / task, place / f"{name}.tsv", place / "checked.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "factory", "task"),
+    [
+        ("own", "own_networks:classifier", "classification"),
+        ("own", "own_networks:segmenter", "segmentation"),
+        ("resnet18", None, "classification"),
+        ("pspnet_resnet34", None, "segmentation"),
+    ],
+)
+def test_a_good_network_passes(place, name, factory, task):
+    kernels = table_of(place, name, factory)
+    check(place, settings_of(name, factory), task)
+    found = json.loads((place / "checked.json").read_text())
+    assert found["network"] == name
+    assert found["kernels"] == len(kernels)
+    assert found["parameters"] > 100
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("random", "random in evaluation mode"),
+        ("changing", r"changes 1\.running_mean in evaluation mode"),
+        ("tuples", "returns tuple in training mode"),
+        ("one_logit", r"returns \(2, 1\) in evaluation mode for classification, not \(2, 2\)"),
+        ("failing", r"fails in training mode on images \(2, 1, 16, 16\) \(KeyError: 'width'\)"),
+        ("unsaved", r"state dict, phase: tensors of torch\.complex128 cannot be saved"),
+        ("weight_norm", r"0: its weight is computed from other parameters"),
+        ("pruning", r"0: its weight is computed from other parameters"),
+    ],
+)
+def test_a_bad_network_is_refused_in_one_line(place, function, message):
+    table_of(place, "own", "own_networks:classifier")
+    with pytest.raises(UserError, match=f"network own: .*{message}") as caught:
+        check(place, settings_of("own", f"bad_networks:{function}"))
+    assert "\n" not in str(caught.value)
+    assert not (place / "checked.json").exists()
+
+
+def test_a_state_that_is_no_tensor_is_refused(place):
+    table_of(place, "own", "own_networks:extra")
+    with pytest.raises(UserError, match=r"state dict, _extra_state: dict cannot be saved"):
+        check(place, settings_of("own", "own_networks:extra"))
+
+
+def test_the_table_of_another_network_is_refused(place):
+    table_of(place, "own", "own_networks:classifier")
+    text = (place / "own.tsv").read_text()
+    (place / "own.tsv").write_text(text.replace("3x3", "5x5"))
+    with pytest.raises(UserError, match=r"own\.tsv.*kernel_size is 5x5"):
+        check(place, settings_of("own", "own_networks:classifier"))
+
+
+def test_network_and_data_must_be_of_one_task(place):
+    table_of(place, "resnet18", None)
+    with pytest.raises(UserError, match="resnet18 is for classification"):
+        check(place, settings_of("resnet18"), "segmentation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dice_weight": 0.5}, "dice_weight is 0.5"),
+        ({"augmentation": {**RECIPE["augmentation"], "crop_padding": 16}}, "crop_padding is 16"),
+        ({"snapshots": [2]}, r"snapshots must be .* below epochs \(2; .*\), not 2"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused(place, changes, words):
+    table_of(place, "own", "own_networks:classifier")
+    with pytest.raises(UserError, match=words):
+        check(place, settings_of("own", "own_networks:classifier", **changes))
+
+
+def test_an_empty_split_is_refused(place):
+    table_of(place, "own", "own_networks:classifier")
+    path = place / "classification" / "dataset.json"
+    description = json.loads(path.read_text())
+    description["counts"]["val"] = 0
+    del description["digest"]
+    path.write_text(json.dumps(description))
+    with pytest.raises(UserError, match="val has 0 samples, at least 1"):
+        check(place, settings_of("own", "own_networks:classifier"))
+
+
+def test_a_split_without_foreground_is_refused(place):
+    table_of(place, "own", "own_networks:segmenter")
+    path = place / "segmentation" / "val" / "labels.npy"
+    np.save(path, np.zeros_like(np.load(path)))
+    with pytest.raises(UserError, match="no mask of split val has foreground"):
+        check(place, settings_of("own", "own_networks:segmenter"), "segmentation")
