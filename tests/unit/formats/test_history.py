@@ -1,7 +1,7 @@
 import pytest
 
 from nontrivial.errors import UserError
-from nontrivial.formats.history import Epoch, read_curves, read_identity, write_history
+from nontrivial.formats.history import Epoch, read_curves, write_history
 
 
 def epoch(number, **changes):
@@ -20,9 +20,7 @@ def epoch(number, **changes):
 
 
 def write(path, *epochs):
-    write_history(
-        path, epochs, metric="accuracy", test=0.7, threads=2, precision="fp32", identity="abc"
-    )
+    write_history(path, epochs, metric="accuracy", test=0.7, threads=2, precision="fp32")
     return path
 
 
@@ -35,14 +33,6 @@ def test_curves_read_back_with_the_test_metric_in_the_last_row(tmp_path):
         "val": [0.1, 0.2],
         "test": [None, 0.7],
     }
-
-
-def test_the_identity_is_known_only_of_an_undamaged_table(tmp_path):
-    path = write(tmp_path / "training.parquet", epoch(1))
-    assert read_identity(path) == "abc"
-    path.write_bytes(path.read_bytes()[:-9])
-    assert read_identity(path) is None
-    assert read_identity(tmp_path / "none.parquet") is None
 
 
 def test_a_history_without_epochs_or_with_nulls_is_refused(tmp_path):

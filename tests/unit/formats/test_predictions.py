@@ -10,7 +10,6 @@ from nontrivial.formats.predictions import (
     SCHEMAS,
     About,
     PredictionsWriter,
-    read_identity,
     read_target,
 )
 
@@ -26,7 +25,7 @@ def classification(shift=0):
 
 
 def write(path, task="classification", columns=classification, provenance="same"):
-    writer = PredictionsWriter(path, task, ABOUT, {"identity": provenance})
+    writer = PredictionsWriter(path, task, ABOUT, {"device": provenance})
     for shift, name in enumerate(ABOUT):
         writer.write(name, columns(shift))
     return writer.close({"seconds": 1.0})
@@ -75,17 +74,6 @@ def test_the_content_digest_covers_predictions_and_not_provenance(tmp_path):
     assert write(tmp_path / "2.parquet", provenance="elsewhere") == first
     other = write(tmp_path / "3.parquet", columns=lambda shift: classification(2 * shift))
     assert other != first
-    assert read_identity(tmp_path / "2.parquet") == ("elsewhere", first)
-
-
-def test_no_identity_without_an_undamaged_file(tmp_path):
-    path = tmp_path / "p.parquet"
-    assert read_identity(path) is None
-    write(path)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 4] ^= 0x15
-    path.write_bytes(content)
-    assert read_identity(path) is None
 
 
 def test_metadata_describe_the_targets_in_order(tmp_path):

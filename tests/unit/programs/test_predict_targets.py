@@ -364,11 +364,11 @@ def no_samples(made):
     [
         (poison, {}, "output of the network is not finite"),
         (relabel_class, {}, "labels: a value is not below the number of classes, 3"),
-        (drop_image, {}, r"test holds images \(6, 2, 16, 16\)"),
+        (drop_image, {}, r"test split has images \(6, 2, 16, 16\)"),
         (forget_metadata, {}, "trained with another kernel table"),
         (other_table, {}, "trained with another kernel table"),
         (cut_short, {}, "not a complete safetensors file"),
-        (no_samples, {}, "split test is empty"),
+        (no_samples, {}, "test split is empty"),
         (None, {"split": "exam"}, "split: 'exam' is not one of train, val, test"),
         (None, {"precision": "fp8"}, "precision: 'fp8' is not one of fp32, bf16"),
     ],

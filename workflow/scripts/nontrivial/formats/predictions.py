@@ -16,7 +16,6 @@ from nontrivial.formats.canonical import canonical
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
 REPORT = "nontrivial.report"  # key in the metadata of the Parquet file
-CONTENT = "nontrivial.content"  # key of the content digest in the same metadata
 STATUSES = ("ok", "cut", "no_effect")
 
 _TARGET = [
@@ -114,21 +113,8 @@ class PredictionsWriter:
             report: what the job cost, plain JSON values.
         """
         content = self._content.hexdigest()
-        self._writer.close({REPORT: json.dumps(report), CONTENT: content})
+        self._writer.close({REPORT: json.dumps(report)})
         return content
-
-
-def read_identity(path: Path) -> tuple[str, str] | None:
-    """Return the provenance's identity and the content digest; None if missing or damaged."""
-    try:
-        with parquet.opened(path) as file:
-            for group in range(file.num_row_groups):
-                file.read_row_group(group)  # verifies its pages
-            about = json.loads(file.schema_arrow.metadata[METADATA.encode()])
-            content = file.metadata.metadata[CONTENT.encode()].decode()
-        return about["provenance"]["identity"], content
-    except (UserError, ValueError, KeyError, TypeError):
-        return None
 
 
 def read_target(
