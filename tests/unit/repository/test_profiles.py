@@ -63,6 +63,14 @@ def test_bundles_and_requests_name_rules_and_groups_that_exist():
     assert set(profile["group-components"]) == set(profile["groups"].values())
 
 
+def test_names_of_bundles_use_wildcards_of_their_rules():
+    text = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    for rule, group in read("slurm")["groups"].items():
+        # The log of a rule has all its wildcards.
+        (log,) = re.findall(rf"^rule {rule}:.*?^    log:\n(.*?)\n", text, re.MULTILINE | re.DOTALL)
+        assert set(re.findall(r"\{(\w+)\}", group)) <= set(re.findall(r"\{\{(\w+)\}\}", log)), rule
+
+
 def test_what_is_edited_at_the_top_arrives_at_the_jobs():
     profile = read("slurm", account=1234, gpu_partition="all", gpu_model="a100", training_hours=48)
     assert profile["default-resources"]["slurm_account"] == "'1234'"
