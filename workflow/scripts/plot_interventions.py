@@ -60,16 +60,16 @@ def plot_interventions(
             f"summary: experiment {settings['experiment']!r} has no block or shortcut targets;"
             " add 'block' or 'shortcut' to its sets"
         )
-    theirs = [value for value in read_paper_values(paper) if value.task == settings["paper"]]
+    published = [value for value in read_paper_values(paper) if value.task == settings["paper"]]
     same_data = settings["source"] == PAPERS_SOURCE.get(settings["paper"])
     with figure_style.styled():
-        figure = _draw(outcomes, theirs, kinds, same_data, settings["width_mm"])
+        figure = _draw(outcomes, published, kinds, same_data, settings["width_mm"])
         figure_style.save(figure, svg, png, settings["dpi"])
 
 
 def _draw(
     outcomes: ExperimentOutcomes,
-    theirs: list[PaperValue],
+    published: list[PaperValue],
     kinds: list[str],
     same_data: bool,
     width: float,
@@ -77,7 +77,7 @@ def _draw(
     room = width - LEFT_MM - RIGHT_MM
     beside = (room - GAP_MM * (len(kinds) - 1)) / len(kinds) >= MIN_PANEL_MM
     panel = (room - GAP_MM * (len(kinds) - 1)) / len(kinds) if beside else room
-    handles = _legend(outcomes, theirs, kinds)
+    handles = _legend(outcomes, published, kinds)
     columns = max(1, int(width / LEGEND_ENTRY_MM))
     legend_mm = 7 + 3.4 * -(-len(handles) // columns)
     per_row = AXES_MM + 17
@@ -95,31 +95,31 @@ def _draw(
     )
     figure_style.legend_mm(figure, handles, 5, columns)
     everything = [outcomes.baseline, *outcomes.of_kind(*kinds)]
-    highest = max([o.high or o.value for o in everything] + [value.value for value in theirs])
+    highest = max([o.high or o.value for o in everything] + [value.value for value in published])
     lowest = min(0.0, *(o.low or 0.0 for o in everything))
     pad = 0.04 * (highest - lowest)  # so that a mark at 0 is not cut off
     for number, kind in enumerate(kinds):
         left = LEFT_MM + (number * (panel + GAP_MM) if beside else 0)
         top = legend_mm + 5 + (0 if beside else number * per_row)
         axes = figure_style.axes_mm(figure, left, top, panel, AXES_MM)
-        _draw_panel(axes, outcomes, theirs, kind)
+        _draw_panel(axes, outcomes, published, kind)
         axes.set_ylim(lowest - pad, highest + pad)
         if number == 0 or not beside:
             axes.set_ylabel(f"{metric} ({outcomes.split})")
         figure_style.panel_title(axes, PANELS[kind])
     text = describe(outcomes)
-    if theirs and not same_data:
+    if published and not same_data:
         text += "; not the paper's data"
     figure_style.note(figure, text, outcomes.demonstration)
     return figure
 
 
 def _draw_panel(
-    axes: Axes, outcomes: ExperimentOutcomes, theirs: list[PaperValue], kind: str
+    axes: Axes, outcomes: ExperimentOutcomes, published: list[PaperValue], kind: str
 ) -> None:
     targets = outcomes.of_kind(kind)
     readings = list(dict.fromkeys(target.reading for target in targets))
-    beside = [value for value in theirs if value.kind == kind]
+    beside = [value for value in published if value.kind == kind]
     blocks = sorted({target.block for target in targets} | {value.block for value in beside})
     slots = len(readings) + bool(beside)
     step = SPREAD / slots
@@ -128,7 +128,7 @@ def _draw_panel(
     def x(block: int, slot: int) -> float:
         return place[block] + (slot - (slots - 1) / 2) * step
 
-    _draw_baseline(axes, outcomes.baseline, theirs)
+    _draw_baseline(axes, outcomes.baseline, published)
     for value in beside:
         axes.plot(x(value.block, 0), value.value, "D", ms=5, mfc="white", mec=BLACK, mew=1.0)
     for target in targets:
@@ -142,11 +142,11 @@ def _draw_panel(
         axes.axvline(boundary - 0.5, color=figure_style.LIGHT_GREY, lw=0.8, zorder=0)
 
 
-def _draw_baseline(axes: Axes, baseline: Outcome, theirs: list[PaperValue]) -> None:
+def _draw_baseline(axes: Axes, baseline: Outcome, published: list[PaperValue]) -> None:
     if baseline.low is not None:
         axes.axhspan(baseline.low, baseline.high, color=GREY, alpha=0.3, lw=0, zorder=0)
     axes.axhline(baseline.value, color=GREY, lw=1.0, zorder=1)
-    for value in theirs:
+    for value in published:
         if value.kind == "baseline":
             axes.axhline(value.value, color=BLACK, lw=0.8, ls=(0, (4, 3)), zorder=1)
 
@@ -171,10 +171,10 @@ def _draw_target(axes: Axes, x: float, target: Outcome, colour: str, marker: str
 
 
 def _legend(
-    outcomes: ExperimentOutcomes, theirs: list[PaperValue], kinds: list[str]
+    outcomes: ExperimentOutcomes, published: list[PaperValue], kinds: list[str]
 ) -> list[Line2D]:
     handles = []
-    if theirs:
+    if published:
         handles += [
             Line2D([], [], ls="none", marker="D", ms=5, mfc="white", mec=BLACK, label="paper"),
             Line2D([], [], color=BLACK, lw=0.8, ls=(0, (4, 3)), label="paper's baseline"),

@@ -39,7 +39,7 @@ def plot_learning(settings: dict, dataset: Path, history: list[Path], svg: Path,
     if len(seeds) != len(history):
         raise UserError(
             f"--history: {count(len(history), 'file')} for {count(len(seeds), 'seed')};"
-            " give one per seed, in their order"
+            " pass one per seed, in the order of the seeds"
         )
     runs = {seed: _read(path) for seed, path in zip(seeds, history, strict=True)}
     demonstration = read_description(dataset).demonstration

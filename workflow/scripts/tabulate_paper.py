@@ -116,22 +116,22 @@ def tabulate_paper(
     records = []
     texts = []
     for table in TABLES:
-        ours = [outcomes for task, outcomes in experiments if task == table.task]
-        theirs = [value for value in values if value.table == table.number]
-        records += _records(table, theirs, ours)
-        texts.append(_text(table, theirs, ours, sources))
+        compared = [outcomes for task, outcomes in experiments if task == table.task]
+        published = [value for value in values if value.table == table.number]
+        records += _records(table, published, compared)
+        texts.append(_text(table, published, compared, sources))
     write_text(csv, to_csv(COLUMNS, records))
     write_text(markdown, to_markdown(texts))
-    write_text(html, to_html("The paper's tables beside ours", texts))
+    write_text(html, to_html("The paper's tables beside this run", texts))
 
 
 def _records(
-    table: PaperTable, theirs: list[PaperValue], ours: list[ExperimentOutcomes]
+    table: PaperTable, published: list[PaperValue], compared: list[ExperimentOutcomes]
 ) -> list[dict]:
-    paper = {value.block: value for value in theirs}
+    paper = {value.block: value for value in published}
     empty = dict.fromkeys(COLUMNS) | {"table": table.number, "task": table.task}
     records = []
-    for outcomes in ours:
+    for outcomes in compared:
         for outcome in [*outcomes.of_kind(table.kind), outcomes.baseline]:
             beside = paper.get(outcome.block)
             records.append(
@@ -162,7 +162,7 @@ def _records(
                     "demonstration": outcomes.demonstration,
                 }
             )
-    if not ours:
+    if not compared:
         records = [
             empty
             | {
@@ -171,22 +171,22 @@ def _records(
                 "metric": value.metric,
                 "paper": value.value,
             }
-            for value in theirs
+            for value in published
         ]
     return records
 
 
 def _text(
     table: PaperTable,
-    theirs: list[PaperValue],
-    ours: list[ExperimentOutcomes],
+    published: list[PaperValue],
+    compared: list[ExperimentOutcomes],
     sources: dict[str, str],
 ) -> TextTable:
     blocks = sorted(
-        {value.block for value in theirs if value.block is not None}
-        | {o.block for one in ours for o in one.of_kind(table.kind) if o.block is not None}
+        {value.block for value in published if value.block is not None}
+        | {o.block for one in compared for o in one.of_kind(table.kind) if o.block is not None}
     )
-    paper = {value.block: value.value for value in theirs}
+    paper = {value.block: value.value for value in published}
     rows = [
         (
             "Paper",
@@ -196,14 +196,14 @@ def _text(
             "not given",
         )
     ]
-    rows += [row for outcomes in ours for row in _our_rows(table, blocks, outcomes)]
+    rows += [row for outcomes in compared for row in _result_rows(table, blocks, outcomes)]
     notes = [
         f"{one.experiment}: {one.network} ({one.stem} stem) on {one.dataset}; {describe(one)}."
-        for one in ours
+        for one in compared
     ]
-    if not ours:
+    if not compared:
         notes.append("No experiment of this run is compared with this table.")
-    metric = METRIC_NAMES[theirs[0].metric]
+    metric = METRIC_NAMES[published[0].metric]
     notes.append(f"Numbers: {metric} with its 95% interval in brackets. Paper: {CITATION}.")
     notes.append(READING_CAPTIONS)
     notes.append(READING_INVERTED)
@@ -213,13 +213,13 @@ def _text(
         notes.append(READING_DATA)
     notes += [
         f"{one.experiment} has no {table.kind} targets."
-        for one in ours
+        for one in compared
         if not one.of_kind(table.kind)
     ]
     notes += [
         f"{one.experiment} uses {one.dataset}, not the paper's data: compare the pattern, not the"
         " numbers."
-        for one in ours
+        for one in compared
         if sources[one.experiment] != PAPERS_SOURCE[table.task]
     ]
     return TextTable(
@@ -234,11 +234,11 @@ def _text(
         rows=rows,
         notes=notes,
         numbers=frozenset(range(2, 3 + len(blocks))),
-        demonstration=bool(ours) and all(one.demonstration for one in ours),
+        demonstration=bool(compared) and all(one.demonstration for one in compared),
     )
 
 
-def _our_rows(
+def _result_rows(
     table: PaperTable, blocks: list[int], outcomes: ExperimentOutcomes
 ) -> list[tuple[str, ...]]:
     found = outcomes.of_kind(table.kind)

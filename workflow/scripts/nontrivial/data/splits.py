@@ -19,7 +19,7 @@ def check_fractions(fractions: dict[str, float]) -> None:
         UserError: they are not, or they do not.
     """
     if set(fractions) != set(SPLITS) or any(value <= 0 for value in fractions.values()):
-        raise UserError("fractions: give train, val and test, each greater than 0")
+        raise UserError("fractions: set train, val and test, each greater than 0")
     if not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         total = sum(fractions.values())
         raise UserError(f"fractions: train, val and test sum to {total:g}; they must sum to 1")
