@@ -168,7 +168,7 @@ def test_what_evaluate_reads(tmp_path_factory, task, data):
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 @pytest.mark.parametrize("change", DAMAGE, ids=lambda change: change.__name__)
-def test_damage_to_a_column_that_counts_is_refused(tmp_path, task, change):
+def test_damage_to_a_column_of_predictions_is_refused(tmp_path, task, change):
     name = {"classification": "predicted", "segmentation": "tp"}[task]
     for kind in ("predictions", "baseline"):
         arguments = write_arguments(tmp_path, task)
@@ -179,7 +179,7 @@ def test_damage_to_a_column_that_counts_is_refused(tmp_path, task, change):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 0.5])
-def test_what_is_no_log_probability_is_refused(tmp_path, value):
+def test_impossible_log_probabilities_are_refused(tmp_path, value):
     arguments = write_arguments(tmp_path, "classification")
     rewrite(arguments["predictions"], lambda table: with_value(table, "log_prob", 3, value))
     _, said = answer(lambda: evaluate_target(**arguments, output=tmp_path / "out.parquet"))
@@ -195,7 +195,7 @@ def test_what_is_no_log_probability_is_refused(tmp_path, value):
         (500, 0, 0, "have another truth than the baseline's"),
     ],
 )
-def test_counts_that_no_slice_can_have(tmp_path, tp, fp, fn, wrong):
+def test_impossible_counts_are_refused(tmp_path, tp, fp, fn, wrong):
     arguments = write_arguments(tmp_path, "segmentation")
 
     def change(table):
@@ -225,7 +225,7 @@ ENTRY = {"status": "ok", "live_weights": 7, "total_weights": 9}
         {"targets": {TARGET: ENTRY | {"total_weights": None}}},
     ],
 )
-def test_a_description_of_targets_that_makes_no_sense(tmp_path, about):
+def test_an_invalid_description_of_targets_is_refused(tmp_path, about):
     arguments = write_arguments(tmp_path, "classification")
     (path,) = arguments["predictions"]
     table = pq.read_table(path)
@@ -237,7 +237,7 @@ def test_a_description_of_targets_that_makes_no_sense(tmp_path, about):
 
 @examples(60)
 @given(place=st.floats(0, 1), length=st.integers(1, 8), garbage=st.binary(min_size=8, max_size=8))
-def test_overwritten_bytes_are_no_crash(tmp_path_factory, place, length, garbage):
+def test_overwritten_bytes_do_not_crash(tmp_path_factory, place, length, garbage):
     folder = tmp_path_factory.mktemp("bytes")
     arguments = write_arguments(folder, "segmentation")
     content = bytearray(arguments["samples"].read_bytes())
@@ -322,7 +322,7 @@ def test_what_aggregate_reads(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_an_empty_field_that_no_row_may_have(tmp_path, name):
+def test_a_null_in_a_required_field_is_refused(tmp_path, name):
     tables = by_target()
     for row in (0, 1):
         changed = [with_value(tables[0], name, row, None), *tables[1:]]
@@ -358,7 +358,7 @@ def test_a_number_that_is_not_finite(tmp_path, name, value):
         ("role", "head", "more than one role"),
     ],
 )
-def test_results_that_cannot_be(tmp_path, name, value, wrong):
+def test_impossible_results_are_refused(tmp_path, name, value, wrong):
     tables = by_target()
     tables[1] = with_value(tables[1], name, 0, value)
     _, said = answer(lambda: aggregate(tmp_path, tables))

@@ -31,7 +31,7 @@ def test_targets_keep_their_order(tmp_path):
         ([("baseline", []), ("set-none", [])], "targets baseline and set-none zero the same"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused(tmp_path, targets, message):
+def test_an_invalid_spec_is_refused(tmp_path, targets, message):
     path = write(tmp_path / "spec.json", *targets)
     with pytest.raises(UserError, match=message):
         read_spec(path, {"x", "y"})

@@ -37,7 +37,7 @@ def test_one_seed_keeps_its_own_interval_and_says_what_it_covers():
     assert mean.value_sd is mean.drop_sd is None
 
 
-def test_what_holds_for_one_seed_only_is_left_out_over_several():
+def test_results_of_single_seeds_are_left_out_over_several():
     mean = over_seeds([measured(v, p_value=0.01, b=3, c=1, value_low=0.1) for v in (0.5, 0.6)])
     assert mean.p_value is mean.b is mean.c is None
     assert mean.value_low != 0.1

@@ -15,7 +15,7 @@ def test_dice_of_hand_counts():
     np.testing.assert_allclose(dice(tp, fp, fn), [6 / 7, 0, 0])
 
 
-def test_dice_is_one_where_nothing_is_there_and_nothing_was_predicted():
+def test_dice_is_one_where_truth_and_prediction_are_empty():
     zero = np.zeros((2, 3), dtype=np.int32)
     np.testing.assert_array_equal(dice(zero, zero, zero), np.ones((2, 3)))
 
@@ -25,7 +25,7 @@ def test_a_false_alarm_on_an_empty_slice_is_zero():
 
 
 @given(COUNTS, COUNTS, COUNTS)
-def test_dice_lies_between_zero_and_one_and_is_symmetric_in_the_errors(tp, fp, fn):
+def test_dice_is_between_zero_and_one_and_symmetric_in_the_errors(tp, fp, fn):
     score = dice(tp, fp, fn)
     assert ((score >= 0) & (score <= 1)).all()
     np.testing.assert_array_equal(score, dice(tp, fn, fp))

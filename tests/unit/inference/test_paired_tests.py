@@ -27,11 +27,11 @@ def test_mcnemar_is_symmetric_and_a_probability(b, c):
         assert p == pytest.approx(binomtest(b, b + c).pvalue, rel=1e-9)
 
 
-def test_mcnemar_of_a_ruined_network_is_tiny_but_not_lost():
+def test_mcnemar_of_a_destroyed_network_is_tiny_but_not_zero():
     assert mcnemar_exact(1000, 0) == pytest.approx(2 * 0.5**1000, rel=1e-9)
 
 
-def test_mcnemar_below_the_least_float_is_zero():
+def test_mcnemar_below_the_smallest_float_is_zero():
     assert mcnemar_exact(8000, 3) == 0.0
 
 
@@ -61,7 +61,7 @@ def test_sums_equal_in_real_arithmetic_all_count():
 
 
 @given(st.lists(st.integers(-50, 50), min_size=6, max_size=10))
-def test_exact_sign_flip_agrees_with_counting_whole_numbers(values):
+def test_exact_sign_flip_agrees_with_integer_arithmetic(values):
     patterns = np.array(list(itertools.product([1, -1], repeat=len(values))))
     expected = (abs(patterns @ np.array(values)) >= abs(sum(values))).mean()
     # The same numbers as fractions that floats cannot hold.

@@ -23,7 +23,7 @@ def test_wilson_agrees_with_scipy(hits, n):
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_proportion_and_stays_in_range(case):
+def test_wilson_contains_the_proportion_and_stays_in_range(case):
     hits, n = case
     low, high = wilson(hits, n)
     assert 0 <= low <= hits / n <= high <= 1
@@ -50,7 +50,7 @@ def test_newcombe_agrees_with_published_examples(cells, low, high, digits):
     assert [round(limit, digits) for limit in result] == [low, high]
 
 
-def test_newcombe_without_any_difference_holds_zero():
+def test_newcombe_without_any_difference_contains_zero():
     low, high = newcombe(PairedCounts(both=84, lost=0, gained=0, neither=16))
     assert low < 0 < high
     assert low == pytest.approx(-high)
@@ -62,7 +62,7 @@ def test_newcombe_of_a_network_that_is_always_right_is_a_finite_interval():
 
 
 @given(CELLS)
-def test_newcombe_holds_the_drop_and_changes_sign_with_the_direction(counts):
+def test_newcombe_contains_the_drop_and_changes_sign_with_the_direction(counts):
     low, high = newcombe(counts)
     assert -1 <= low <= (counts.lost - counts.gained) / counts.n <= high <= 1
     turned = newcombe(PairedCounts(counts.both, counts.gained, counts.lost, counts.neither))

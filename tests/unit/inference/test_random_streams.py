@@ -5,7 +5,7 @@ def draws(*arguments):
     return generator(*arguments).integers(0, 2**60, 4).tolist()
 
 
-def test_the_same_network_draws_the_same_whatever_it_is_called():
+def test_a_target_draws_the_same_under_every_name():
     assert draws(0, ["a", "b"], "bootstrap") == draws(0, ("b", "a"), "bootstrap")
 
 

@@ -58,7 +58,7 @@ def test_the_background_does_not_count():
     assert subject_rows(SUBJECTS, ruined, HAND) == subject_rows(SUBJECTS, HAND, HAND)
 
 
-def test_slices_count_only_where_the_class_is_there_or_predicted():
+def test_slices_without_the_class_in_truth_or_prediction_do_not_count():
     rows = {row.class_name: row for row in slice_measurements(HAND, HAND, CLASSES)}
     assert rows["anterior"].n == 2
     assert rows["anterior"].value == pytest.approx((8 / 10 + 12 / 14) / 2)
@@ -68,7 +68,7 @@ def test_slices_count_only_where_the_class_is_there_or_predicted():
     assert {row.drop_low for row in rows.values()} == {None}
 
 
-def test_a_class_that_is_nowhere_has_no_dice_over_slices():
+def test_a_class_on_no_slice_has_no_dice_over_slices():
     empty = counts([[BACKGROUND, (5, 0, 0), (0, 0, 0)]])
     rows = {row.class_name: row for row in slice_measurements(empty, empty, CLASSES)}
     assert (rows["posterior"].n, rows["posterior"].value, rows["posterior"].drop) == (0, None, None)
@@ -85,7 +85,7 @@ def test_pooled_counts_are_summed_over_everything():
     assert (rows[None].n, rows[None].unit) == (1, "pooled")
 
 
-def test_five_subjects_get_no_interval_and_no_p_value_and_six_do():
+def test_five_subjects_have_no_interval_or_p_value_and_six_have():
     for subjects, inference in ((5, False), (6, True)):
         names = [f"s{i // 2}" for i in range(2 * subjects)]
         rows = subject_rows(names, random_counts(2 * subjects, 0), random_counts(2 * subjects, 1))

@@ -70,7 +70,7 @@ def primary(table):
     return [r for r in table.to_pylist() if r["metric"] == "accuracy" and r["class"] is None]
 
 
-def test_every_row_arrives_sorted_with_targets_in_canonical_order(tmp_path, target_files):
+def test_rows_are_sorted_with_targets_in_canonical_order(tmp_path, target_files):
     keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
     summary, _ = aggregate(tmp_path, [target_files[key] for key in keys])
     assert summary.schema.equals(SCHEMA)
@@ -297,7 +297,7 @@ class TestBadInput:
         self.refuse(tmp_path, [], "no file")
 
     @pytest.mark.parametrize("content", ["", "[]", '{"file": []}', '{"files": 3}'])
-    def test_no_list(self, tmp_path, content):
+    def test_a_file_that_is_no_list(self, tmp_path, content):
         spec = tmp_path / "list.json"
         spec.write_text(content)
         with pytest.raises(UserError, match="not of the form"):

@@ -121,7 +121,7 @@ def with_three_seeds(arguments, folder):
     return {**arguments, **changed, "settings": {**SETTINGS, "seeds": [0, 1, 2]}}
 
 
-def test_the_files_columns_are_the_summarys(classification):
+def test_a_target_file_has_the_columns_of_the_summary(classification):
     table = run(classification)
     assert table.schema.equals(SCHEMA)
     row = table.to_pylist()[0]
@@ -152,7 +152,7 @@ def test_the_margin_decides_the_verdict(classification):
     assert (rows[0]["verdict"], rows[0]["margin"]) == ("trivial", 0.9)
 
 
-def test_an_alias_is_read_under_the_name_it_is_stored_by(classification):
+def test_an_alias_is_read_under_its_stored_name(classification):
     alias = {**SETTINGS, "target": "set-mine", "kind": "set"}
     first = run(classification).drop_columns(["target", "kind"])
     second = run(classification, settings=alias)
@@ -160,7 +160,7 @@ def test_an_alias_is_read_under_the_name_it_is_stored_by(classification):
     assert second.drop_columns(["target", "kind"]).equals(first)
 
 
-def test_the_baseline_itself_has_no_drop_to_judge(classification):
+def test_the_baseline_has_no_verdict_on_its_drop(classification):
     rows = run(
         classification,
         settings=BASELINE,
@@ -190,14 +190,14 @@ def test_segmentation_rows(tmp_path):
     assert {row["b"] for row in rows} == {None}
 
 
-def test_fewer_than_six_subjects_get_no_inference(tmp_path):
+def test_fewer_than_six_subjects_have_no_inference(tmp_path):
     rows = run(segmentation_arguments(tmp_path, subjects=5)).to_pylist()
     for row in rows:
         assert row["value_low"] is row["drop_low"] is row["p_value"] is row["verdict"] is None
         assert row["drop"] > 0
 
 
-def test_a_demonstration_gets_no_inference_and_says_so(tmp_path):
+def test_a_demonstration_has_no_inference_and_is_marked(tmp_path):
     arguments = segmentation_arguments(tmp_path, subjects=20, demonstration=True)
     for row in run(arguments).to_pylist():
         assert row["demonstration"] is True
@@ -309,7 +309,7 @@ def test_one_target_is_read_without_row_group_statistics(classification, tmp_pat
     assert run(classification, predictions=[path]).equals(run(classification))
 
 
-def test_files_of_the_programs_before_it_are_read(tmp_path):
+def test_files_of_prepare_and_predict_are_read(tmp_path):
     arguments = segmentation_arguments(tmp_path, subjects=8)
     expected = run(arguments)
     rows = [samples.Sample(source="v.nii", subject=f"s{i // 4:02d}", slice=i) for i in range(32)]
