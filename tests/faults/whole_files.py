@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from nontrivial.formats.canonical import file_digest
 
-NOT_RESULTS = re.compile(r"\.log$|^\.lock$|^\.snakemake")  # they grow while a job runs
+# Snakemake and logging write these in place.
+NOT_RESULTS = re.compile(r"benchmarks/|(.*/)?\.(lock$|snakemake)|.*\.log$")
 
 
 def damaged(results: Path) -> list[str]:
@@ -31,7 +32,9 @@ def final_files(results: Path) -> list[Path]:
     return sorted(
         path
         for path in results.rglob("*")
-        if path.is_file() and ".part" not in path.name and not NOT_RESULTS.search(path.name)
+        if path.is_file()
+        and ".part" not in path.name
+        and not NOT_RESULTS.match(path.relative_to(results).as_posix())
     )
 
 
@@ -81,6 +84,7 @@ _READERS = {
     ".png": _picture,
     ".csv": _table,
     ".md": _text("\n"),
+    ".tsv": _text("\n"),
     ".html": _text("</html>\n"),
 }
 
