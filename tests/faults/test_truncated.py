@@ -210,16 +210,15 @@ def test_a_description_with_one_byte_changed_is_equal_or_refused(copied, tmp_pat
     said = read_description(copied.path(str(DIGITS / "dataset.json")))
     path = tmp_path / "dataset.json"
     for place in range(len(whole)):
-        for change in (0x01, 0x04, 0xFF):
-            content = bytearray(whole)
-            content[place] ^= change
-            path.write_bytes(content)
-            refused = error_of(read_description, path)
-            if refused is None:
-                assert read_description(path) == said, (place, change)
-            else:
-                assert str(path) in refused
-                assert "\n" not in refused
+        content = bytearray(whole)
+        content[place] ^= (0x01, 0x04, 0xFF)[place % 3]
+        path.write_bytes(content)
+        refused = error_of(read_description, path)
+        if refused is None:
+            assert read_description(path) == said, place
+        else:
+            assert str(path) in refused
+            assert "\n" not in refused
 
 
 # Through Snakemake: new jobs read damaged files, which are deleted as the message advises. The
