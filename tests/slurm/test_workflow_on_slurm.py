@@ -173,14 +173,14 @@ def start(cluster, python, tmp_path):
 
 def test_few_jobs_use_both_gpus_and_give_the_results_of_one_host(start, cluster, local_summary):
     run = start()
-    run.wait_for(lambda: len(run.submitted()) == 4, "the trainings")
+    run.wait_for(lambda: len(run.submitted()) == 1 + 1 + 3, "the trainings")
     asked = cluster.run("scontrol", "show", "job", run.training(2).number)
     assert "TresPerJob=gres:gpu:1" in asked
     assert "TimeLimit=1-00:00:00" in asked
     assert "Requeue=1" in asked
     run.finish()
-    # One for the data, one per training, two per network for its targets, one for the summary.
-    assert len(run.submitted()) == 1 + 3 + 3 * 2 + 1
+    # Data, checks, trainings, predictions of each network, evaluations, summary.
+    assert len(run.submitted()) == 1 + 1 + 3 + 3 + 1 + 1
     # Both GPUs were in use, each by one job at a time.
     assert max(map(len, run.gpu_nodes)) == 2
     assert all(len(set(nodes)) == len(nodes) for nodes in run.gpu_nodes)
