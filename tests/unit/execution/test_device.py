@@ -75,8 +75,8 @@ def test_bf16_of_other_devices(monkeypatch):
     ("error", "what"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "GPU"),
-        (MemoryError(), "machine"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "machine"),
+        (MemoryError(), "host"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "host"),
     ],
 )
 def test_out_of_memory_is_explained(error, what):

@@ -111,11 +111,11 @@ def normalization(
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Normalization:
     """Return the normalization with these means and standard deviations per channel."""
-    shaped = [
+    shaped_mean, shaped_std = (
         torch.tensor(values, dtype=torch.float32, device=device)[None, :, None, None]
         for values in (mean, std)
-    ]
-    return Normalization(*shaped, memory_format)
+    )
+    return Normalization(shaped_mean, shaped_std, memory_format)
 
 
 def fastest_memory_format(device: torch.device, precision: str) -> torch.memory_format:
@@ -144,11 +144,10 @@ def place(
     budget = int(free * DEVICE_SHARE)
     placed: dict[str, Samples] = {}
     for name, (images, labels) in splits.items():
-        samples = _in_files(images, labels, device)
-        if _nbytes(samples) <= budget:
-            budget -= _nbytes(samples)
-            samples = _resident(samples)
-        placed[name] = samples
+        in_files = _in_files(images, labels, device)
+        fits = _nbytes(in_files) <= budget
+        placed[name] = _resident(in_files) if fits else in_files
+        budget -= _nbytes(in_files) if fits else 0
     return placed
 
 
@@ -221,10 +220,10 @@ def _in_files(
     images: np.ndarray, labels: np.ndarray, device: torch.device
 ) -> MappedSamples | StoredSamples:
     mapped = MappedSamples(images, labels, device)
-    readable = StoredArray.is_possible(images) and StoredArray.is_possible(labels)
-    if _nbytes(mapped) <= sample_order.WINDOW or not readable:
-        return mapped
-    return StoredSamples(StoredArray(images), StoredArray(labels), device)
+    is_large = _nbytes(mapped) > sample_order.WINDOW
+    if is_large and StoredArray.is_possible(images) and StoredArray.is_possible(labels):
+        return StoredSamples(StoredArray(images), StoredArray(labels), device)
+    return mapped
 
 
 def _resident(samples: MappedSamples | StoredSamples) -> ResidentSamples:

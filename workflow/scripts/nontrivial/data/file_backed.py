@@ -2,11 +2,12 @@
 
 import mmap
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Event, Lock
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class StoredArray:
             UserError: the file cannot be opened.
         """
         self.shape, self.dtype, self.nbytes = mapped.shape, mapped.dtype, mapped.nbytes
-        self._path, self._offset = mapped.filename, mapped.offset
+        self._path, self._offset = str(mapped.filename), mapped.offset
         self._lock = Lock()
         try:
             self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
@@ -43,11 +44,15 @@ class StoredArray:
         weakref.finalize(self, self._file.close)
 
     @staticmethod
-    def is_possible(array: np.ndarray) -> bool:
+    def is_possible(array: np.ndarray) -> TypeGuard[np.memmap]:
         """Return whether the array is the whole map of a file, in row-major order."""
-        # A view has the offset of its base, not its own.
-        whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
-        return whole and array.filename is not None and array.flags.c_contiguous
+        base: object = array.base
+        return (
+            isinstance(array, np.memmap)
+            and isinstance(base, mmap.mmap)  # a view has the offset of its base, not its own
+            and array.filename is not None
+            and array.flags.c_contiguous
+        )
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -59,7 +64,7 @@ class StoredArray:
         Raises:
             UserError: the file cannot be read or has become shorter.
         """
-        rest = memoryview(into).cast("B")
+        rest = into.data.cast("B")
         row = self.nbytes // len(self)
         try:
             with self._lock:
@@ -109,7 +114,7 @@ class StoredSamples:
         self.labels.read(first, labels)
         return torch.from_numpy(images), torch.from_numpy(labels)
 
-    def shuffled(self, windows: list[Window]) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, windows: list[Window]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield images and labels of each batch, in host memory."""
         with closing(self._read_ahead(windows)) as contents:
             for window, (images, labels) in zip(windows, contents, strict=True):
@@ -117,7 +122,9 @@ class StoredSamples:
                     # numpy gathers bytes several times faster than torch.
                     yield torch.from_numpy(images[places]), torch.from_numpy(labels[places])
 
-    def _read_ahead(self, windows: list[Window]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _read_ahead(
+        self, windows: list[Window]
+    ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """Yield the samples of each window while the next one is read.
 
         The yielded arrays are overwritten after the next window was requested.

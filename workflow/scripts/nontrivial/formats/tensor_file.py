@@ -87,7 +87,7 @@ def digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
     for name in sorted(tensors):
         state.update(name.encode())
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        state.update(memoryview(flat.view(torch.uint8).numpy()))
+        state.update(flat.view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 

@@ -151,7 +151,7 @@ def refuse_bad_output(model: nn.Module, description: Description) -> None:
 
 
 def _logits(model: Callable[[Tensor], object], images: Tensor, description: Description) -> Tensor:
-    shape = (len(images), len(description.classes))
+    shape: tuple[int, ...] = (len(images), len(description.classes))
     if description.task == "segmentation":
         shape += description.size
     mode = "training" if getattr(model, "training", False) else "evaluation"

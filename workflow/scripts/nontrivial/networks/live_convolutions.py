@@ -8,6 +8,7 @@ pixel): they hold whatever was in memory.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import SupportsIndex, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -58,7 +59,7 @@ class LiveConv2d(nn.Conv2d):
         """Return the attributes that a plain convolution has."""
         return {name: value for name, value in vars(self).items() if name != "live_parts"}
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         """Copy as a plain convolution."""
         return object.__new__, (nn.Conv2d,), self.own_state()
 
@@ -90,7 +91,7 @@ def without_dead_taps(
         if parts is not None:
             live_parts.setdefault(call.path, {})[call.input_size] = parts
     pairs = [
-        (module, LiveConv2d.sharing(module, live_parts[path]))
+        (module, LiveConv2d.sharing(cast(nn.Conv2d, module), live_parts[path]))
         for path, module in forward_order(calls).items()
         if path in live_parts
     ]

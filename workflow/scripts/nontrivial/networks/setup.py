@@ -58,6 +58,6 @@ def set_up(
     """
     device = device or devices.pick()
     memory_format = fastest_memory_format(device, precision)
-    network.to(device=device, memory_format=memory_format)
+    network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     normalize = normalization(description.mean, description.std, device, memory_format)
     return Setup(network, description, place(arrays, device), normalize, device)
