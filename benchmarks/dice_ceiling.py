@@ -37,14 +37,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 from nontrivial.data.batches import MappedSamples, normalization, streamed
-from nontrivial.data.prepared import SPLITS, Description, read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.command_line import log
 from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import SPLITS, Description, read_description
 from nontrivial.inference.dice import by_subject
 from nontrivial.networks.building import build
 from nontrivial.networks.registry import NETWORKS

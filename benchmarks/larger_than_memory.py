@@ -39,11 +39,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 from nontrivial.data import sample_order
 from nontrivial.data.array_stream import array_stream
 from nontrivial.data.batches import place, shuffled_batches
-from nontrivial.data.prepared import SPLITS, Description, open_split
+from nontrivial.data.prepared import open_split
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.atomic import write_text
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.planning.configuration import complete, read_schema
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -49,12 +49,12 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 from nontrivial.data.batches import normalization
-from nontrivial.data.prepared import read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.formats.dataset import read_description
 from nontrivial.networks.building import build
 from nontrivial.networks.kernel_table import read_table
 from nontrivial.networks.registry import NETWORKS

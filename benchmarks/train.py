@@ -56,17 +56,17 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from nontrivial.data.prepared import SPLITS, Description, read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
+from nontrivial.data.setup import set_up
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.command_line import log
 from nontrivial.execution.reproducibility import fix_arithmetic, seed_everything
+from nontrivial.formats.dataset import SPLITS, Description, read_description
 from nontrivial.networks.building import build
 from nontrivial.networks.live_convolutions import without_dead_taps
 from nontrivial.networks.registry import NETWORKS
-from nontrivial.networks.setup import set_up
 from nontrivial.planning.configuration import DATASET_TASKS, complete, read_schema
 from nontrivial.planning.plan import Plan
 from nontrivial.training.augmentation import Augmentation

@@ -18,9 +18,9 @@ from whole_files import damaged
 
 from aggregate_results import aggregate_results
 from evaluate_target import evaluate_target
-from nontrivial.data.prepared import read_description
 from nontrivial.errors import UserError
 from nontrivial.formats.canonical import file_digest
+from nontrivial.formats.dataset import read_description
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.planning.plan import Plan
 from plot_learning import plot_learning

@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nontrivial.data.prepared import open_split, read_description
+from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import cifar10, nifti
 from nontrivial.data.sources.pictures import decode
 from nontrivial.data.sources.unpacking import unpack
 from nontrivial.formats import samples, weights
+from nontrivial.formats.dataset import read_description
 from nontrivial.networks.kernel_table import read_table
 from nontrivial.training.checkpoint import LAST, Checkpoints
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.formats.samples import Sample
 from nontrivial.networks import building
 from nontrivial.networks.convolutions import forward_calls, forward_order

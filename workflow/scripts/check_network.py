@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from nontrivial.data.prepared import read_description
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import write_text
 from nontrivial.execution.command_line import log
 from nontrivial.execution.reproducibility import fix_arithmetic
 from nontrivial.formats.canonical import canonical
+from nontrivial.formats.dataset import read_description
 from nontrivial.networks import checks
 from nontrivial.networks.factory import construct
 from nontrivial.networks.kernel_table import read_table

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nontrivial.data.prepared import Description, read_description
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
 from nontrivial.execution.lean_arrow import without_pandas
 from nontrivial.formats import samples as sample_tables
 from nontrivial.formats.canonical import canonical
+from nontrivial.formats.dataset import Description, read_description
 from nontrivial.formats.predictions import About, read_target
 from nontrivial.formats.summary import Is, is_primary, names, write_target
 from nontrivial.inference.across_seeds import over_seeds

@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
 from nontrivial.display.outcomes import METRIC_NAMES, count
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
+from nontrivial.formats.dataset import read_description
 from nontrivial.formats.history import read_curves
 
 SEED_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nontrivial.data.prepared import read_description
 from nontrivial.display import figure_style
 from nontrivial.display.figure_style import GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
+from nontrivial.formats.dataset import read_description
 from nontrivial.formats.examples import Example
 from nontrivial.formats.examples import read as read_examples
 from nontrivial.inference.dice import dice

@@ -6,18 +6,18 @@ import numpy as np
 
 from nontrivial.data.batches import streamed
 from nontrivial.data.example_slices import choose, shades
-from nontrivial.data.prepared import read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
+from nontrivial.data.setup import Setup, set_up
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
 from nontrivial.execution.command_line import log
 from nontrivial.execution.reproducibility import fix_arithmetic
 from nontrivial.formats import examples, samples
+from nontrivial.formats.dataset import read_description
 from nontrivial.formats.examples import Example
 from nontrivial.formats.target_spec import read_spec
 from nontrivial.networks.convolutions import convolutions
-from nontrivial.networks.setup import Setup, set_up
 from nontrivial.networks.trained import load_trained
 from nontrivial.replay import Replay
 from nontrivial.replay.sweep import outputs

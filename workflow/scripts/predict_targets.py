@@ -4,8 +4,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from nontrivial.data.prepared import read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
+from nontrivial.data.setup import Setup, set_up
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
@@ -15,12 +15,12 @@ from nontrivial.execution.reproducibility import fix_arithmetic
 from nontrivial.execution.reuse import reused
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.formats.canonical import digest as content_digest
+from nontrivial.formats.dataset import read_description
 from nontrivial.formats.predictions import About, PredictionsWriter
 from nontrivial.formats.target_spec import TargetSpec, read_spec
 from nontrivial.networks.convolutions import forward_calls
 from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest
 from nontrivial.networks.live_weights import count_weights
-from nontrivial.networks.setup import Setup, set_up
 from nontrivial.networks.trained import load_trained
 from nontrivial.replay import Replay
 from nontrivial.replay.sweep import count_flips, predict

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from nontrivial.data.prepared import SPLITS, read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
+from nontrivial.data.setup import Setup, set_up
 from nontrivial.errors import Interrupted, UserError, located
 from nontrivial.execution import command_line
 from nontrivial.execution import device as devices
@@ -17,11 +17,11 @@ from nontrivial.execution.reuse import reused
 from nontrivial.formats import weights
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.formats.canonical import digest as content_digest
+from nontrivial.formats.dataset import SPLITS, read_description
 from nontrivial.formats.history import write_history
 from nontrivial.formats.snapshots import write_snapshots
 from nontrivial.networks.factory import initialize
 from nontrivial.networks.live_convolutions import without_dead_taps
-from nontrivial.networks.setup import Setup, set_up
 from nontrivial.training.checkpoint import Checkpoints
 from nontrivial.training.loop import Training
 from nontrivial.training.recipe import Recipe, read_recipe

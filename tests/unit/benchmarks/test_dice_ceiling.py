@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from nontrivial.data.batches import MappedSamples, normalization
-from nontrivial.data.prepared import Description
 from nontrivial.errors import UserError
 from nontrivial.formats import samples, weights
+from nontrivial.formats.dataset import Description
 from nontrivial.inference.dice import by_subject
 from nontrivial.networks.building import build
 from nontrivial.training.validation import mean_dice

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nontrivial.data.prepared import read_description
-from nontrivial.data.split_arrays import open_checked
+from nontrivial.data.prepared import open_checked
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import read_description
 from nontrivial.training.recipe import read_recipe
 
 PROGRAM = Path(__file__).parents[3] / "benchmarks" / "larger_than_memory.py"

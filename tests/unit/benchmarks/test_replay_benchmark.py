@@ -10,8 +10,8 @@ import torch
 from replay_networks import state_digest
 from torch import nn
 
-from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.replay.zeroing import zeroed
 
 PROGRAM = Path(__file__).parents[3] / "benchmarks" / "replay.py"

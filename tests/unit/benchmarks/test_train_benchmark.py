@@ -13,9 +13,9 @@ from torch import nn
 from torchvision import tv_tensors
 
 from nontrivial.data.batches import normalization
-from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.formats.samples import Sample
 from nontrivial.training.augmentation import Augmentation
 

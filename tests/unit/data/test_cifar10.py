@@ -10,13 +10,14 @@ import raw_examples as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial.data.prepared import open_split, read_description
+from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import archives, cifar10, cifar10_batches
 from nontrivial.data.sources.cifar10_batches import read_batch
 from nontrivial.data.sources.locations import CIFAR10_CLASSES, find_cifar10
 from nontrivial.data.sources.pictures import decode
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import read_description
 
 SETTINGS = {"validation": 10, "split_seed": 0}
 TRAIN = "train-00000-of-00001.parquet"

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from nontrivial.data.prepared import open_split, read_description
+from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import digits, mni152
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import read_description
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
 MNI = {

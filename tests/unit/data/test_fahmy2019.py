@@ -6,10 +6,11 @@ import raw_examples as raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nontrivial.data.prepared import SPLITS, open_split, read_description
+from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import fahmy2019
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
+from nontrivial.formats.dataset import SPLITS, read_description
 
 FILE = "T1Dataset210.mat"
 SETTINGS = {

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import raw_examples as raw
 
-from nontrivial.data.prepared import SPLITS, open_split, read_description
+from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import archives, hippocampus, nifti
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
 from nontrivial.formats.canonical import file_digest
+from nontrivial.formats.dataset import SPLITS, read_description
 
 HIPPOCAMPUS = {
     key: value

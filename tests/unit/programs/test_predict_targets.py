@@ -9,9 +9,9 @@ import torch
 
 import list_kernels
 from evaluate_target import PREDICTED
-from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
 from nontrivial.formats import samples, weights
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.formats.predictions import METADATA, REPORT, SCHEMAS, read_target
 from nontrivial.networks.building import build
 from nontrivial.networks.kernel_table import read_table, structure_digest, write_table

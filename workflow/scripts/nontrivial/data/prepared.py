@@ -1,100 +1,17 @@
-"""Read a prepared data set: memory-mapped arrays and their description.
+"""Read the arrays of a prepared data set, memory-mapped.
 
 A prepared data set is ``<folder>/{train,val,test}/{images.npy,labels.npy,samples.parquet}`` and
 ``<folder>/dataset.json``. Images are NCHW, uint8 or float32; labels are int64 (N,) for
 classification and uint8 (N, H, W) for segmentation.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nontrivial.errors import UserError
-from nontrivial.formats.canonical import digest
-
-SPLITS = ("train", "val", "test")
-DIGEST = "digest"  # key of the digest of all other keys
-TASKS = ("classification", "segmentation")
-
-
-@dataclass(frozen=True)
-class Description:
-    """The content of ``dataset.json``.
-
-    Attributes:
-        task: ``classification`` or ``segmentation``.
-        classes: names by class number; in segmentation, class 0 is the background.
-        channels: number of image channels.
-        size: (height, width) in pixels.
-        dtype: ``uint8`` or ``float32``, as the images are stored.
-        mean: per channel, in stored units, of the train split.
-        std: per channel, likewise. Images are normalized as ``(x - mean) / std``.
-        counts: number of samples per split.
-        sha256: digest of every array and sample table, by path below the folder.
-        demonstration: true if the data do not support inference, such as a single subject.
-    """
-
-    task: str
-    classes: list[str]
-    channels: int
-    size: tuple[int, int]
-    dtype: str
-    mean: list[float]
-    std: list[float]
-    counts: dict[str, int]
-    sha256: dict[str, str]
-    demonstration: bool = False
-
-    def to_json(self) -> str:
-        """Return the text of ``dataset.json`` (sorted keys, indented, final newline)."""
-        content = {
-            "task": self.task,
-            "classes": self.classes,
-            "channels": self.channels,
-            "size": list(self.size),
-            "dtype": self.dtype,
-            "normalization": {"mean": self.mean, "std": self.std},
-            "counts": self.counts,
-            "sha256": self.sha256,
-            "demonstration": self.demonstration,
-        }
-        content[DIGEST] = digest(content)
-        return json.dumps(content, indent=2, sort_keys=True) + "\n"
-
-
-def read_description(path: Path) -> Description:
-    """Read the description of a prepared data set, ``dataset.json``.
-
-    Raises:
-        UserError: the file is missing, damaged or not such a description.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if DIGEST in content and content.pop(DIGEST) != digest(content):
-            raise ValueError("its content does not match its digest")
-        return Description(
-            task=content["task"],
-            classes=list(content["classes"]),
-            channels=int(content["channels"]),
-            size=(int(content["size"][0]), int(content["size"][1])),
-            dtype=content["dtype"],
-            mean=[float(x) for x in content["normalization"]["mean"]],
-            std=[float(x) for x in content["normalization"]["std"]],
-            counts={split: int(content["counts"][split]) for split in SPLITS},
-            sha256=dict(content["sha256"]),
-            demonstration=bool(content["demonstration"]),
-        )
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); prepare the data set"
-        ) from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a description of a prepared data set ({error!r}); delete it and prepare"
-            " the data set again"
-        ) from error
+from nontrivial.formats.canonical import file_digest
+from nontrivial.formats.dataset import SPLITS, Description
 
 
 def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +33,40 @@ def open_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
                 f"{path}: not a readable array ({error}); delete it and prepare the data set again"
             ) from error
     return arrays[0], arrays[1]
+
+
+def open_checked(
+    folder: Path, split: str, description: Description
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (images, labels) of a split, memory-mapped and read-only.
+
+    Raises:
+        UserError: the split is unknown, empty or unreadable, or its shape or content is not what
+            ``dataset.json`` says.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split: {split!r} is not one of {', '.join(SPLITS)}")
+    images, labels = open_split(folder, split)
+    count = description.counts[split]
+    if count == 0:
+        raise UserError(
+            f"{folder}: the {split} split is empty; choose another split or other fractions"
+        )
+    image_shape = (count, description.channels, *description.size)
+    label_shape = (count, *description.size) if description.task == "segmentation" else (count,)
+    if images.shape != image_shape or labels.shape != label_shape:
+        raise UserError(
+            f"{folder}: the {split} split has images {images.shape} and labels {labels.shape}, but"
+            f" dataset.json says {image_shape} and {label_shape}; delete the folder and prepare the"
+            " data set again"
+        )
+    for name in ("images", "labels"):
+        path = Path(folder) / split / f"{name}.npy"
+        expected = description.sha256.get(f"{split}/{name}.npy")
+        # Hashing is cheap beside the passes over the data that follow.
+        if expected is not None and expected != file_digest(path):
+            raise UserError(
+                f"{path}: damaged (its sha256 is not that in dataset.json); delete it and prepare"
+                " the data set again"
+            )
+    return images, labels

@@ -9,11 +9,11 @@ import numpy as np
 
 from nontrivial.data.array_stream import ArrayStream, array_stream
 from nontrivial.data.moments import Moments
-from nontrivial.data.prepared import SPLITS, Description
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
 from nontrivial.formats import samples
 from nontrivial.formats.canonical import file_digest
+from nontrivial.formats.dataset import SPLITS, Description
 from nontrivial.formats.samples import Sample
 
 DESCRIPTION = "dataset.json"

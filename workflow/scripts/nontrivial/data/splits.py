@@ -8,8 +8,8 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
-from nontrivial.data.prepared import SPLITS
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import SPLITS
 
 
 def check_fractions(fractions: dict[str, float]) -> None:

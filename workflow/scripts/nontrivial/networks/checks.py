@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nontrivial.data.prepared import Description
 from nontrivial.errors import UserError
 from nontrivial.formats import tensor_file
+from nontrivial.formats.dataset import Description
 from nontrivial.networks.convolutions import (
     convolutions,
     forward_calls,

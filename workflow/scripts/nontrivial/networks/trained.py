@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import nn
 
-from nontrivial.data.prepared import Description
 from nontrivial.formats import weights
+from nontrivial.formats.dataset import Description
 from nontrivial.networks.factory import construct
 
 

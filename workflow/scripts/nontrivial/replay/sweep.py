@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nontrivial.data.batches import streamed
+from nontrivial.data.setup import Setup
 from nontrivial.errors import UserError
 from nontrivial.execution.device import out_of_memory_explained
-from nontrivial.networks.setup import Setup
 from nontrivial.replay import Replay, per_sample
 
 log = logging.getLogger("nontrivial")

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from nontrivial.data.batches import Normalization, shuffled_batches
 from nontrivial.data.sample_order import steps_per_epoch
+from nontrivial.data.setup import Setup
 from nontrivial.errors import UserError
 from nontrivial.execution.device import arithmetic, describe, versions
 from nontrivial.execution.reproducibility import derive_seed, seed_everything
 from nontrivial.formats.canonical import canonical
 from nontrivial.formats.history import Epoch
-from nontrivial.networks.setup import Setup
 from nontrivial.training import random_state
 from nontrivial.training.augmentation import change_intensity, crop_and_flip, deform
 from nontrivial.training.checkpoint import State

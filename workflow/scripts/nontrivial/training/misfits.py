@@ -5,8 +5,9 @@ Training does not import this module, so a new check makes no trained network st
 
 from pathlib import Path
 
-from nontrivial.data.prepared import Description, open_split
+from nontrivial.data.prepared import open_split
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import Description
 from nontrivial.networks.registry import NETWORKS
 from nontrivial.training.recipe import Recipe
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nontrivial.data.batches import Normalization, Samples, streamed
+from nontrivial.data.setup import Setup
 from nontrivial.errors import UserError
 from nontrivial.formats import samples as sample_table
-from nontrivial.networks.setup import Setup
 
 # At 250 the fp32 forward pass of a PSPNet took 20 times as long per slice as at 64 (H100,
 # deterministic cuDNN), longer than the training steps.

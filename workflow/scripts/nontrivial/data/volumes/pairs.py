@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nontrivial.data.prepared import SPLITS
 from nontrivial.data.sources.locations import volume_files, volume_name
 from nontrivial.data.tables import read_tsv
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import SPLITS
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from nontrivial.data import splits
-from nontrivial.data.prepared import SPLITS
 from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
 from nontrivial.data.volumes import intensity, reading, slices
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
+from nontrivial.formats.dataset import SPLITS
 from nontrivial.formats.samples import Sample
 
 log = logging.getLogger("nontrivial")

@@ -14,8 +14,8 @@ from nontrivial.data.batches import (
     normalization,
     place,
 )
-from nontrivial.data.prepared import Description
 from nontrivial.execution import device as devices
+from nontrivial.formats.dataset import Description
 
 
 @dataclass(frozen=True)
