@@ -311,7 +311,9 @@ def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str,
         size = (arguments.size or defaults.size,) * 2
         images = torch.randn(count, channels, *size)
     if arguments.model:
-        model, _ = load_trained(NETWORKS[name].factory, description, arguments.model)
+        model, _ = load_trained(
+            NETWORKS[name].factory, description.factory_arguments, arguments.model
+        )
     else:
         model = build(name, None, classes, channels, size)
         calibrate(model, (channels, *size))

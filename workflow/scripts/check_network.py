@@ -32,11 +32,12 @@ def check_network(settings: dict, data: Path, kernels: Path, output: Path | None
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
     fix_arithmetic(recipe.threads)
-    size = description.size
-    model = construct(network["factory"], len(description.classes), description.channels, size)
+    model = construct(network["factory"], *description.factory_arguments)
     table = read_table(kernels)
     try:
-        checks.check_network(model, description, table, kernels)
+        checks.check_network(
+            model, description.task, *description.factory_arguments, table, kernels
+        )
     except UserError as error:
         raise UserError(f"network {network['name']}: {error}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())

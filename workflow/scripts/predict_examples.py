@@ -44,7 +44,7 @@ def predict_examples(settings: dict, data: Path, model: Path, targets: Path, out
     table = samples.read(data / settings["split"] / "samples.parquet").to_pydict()
     rows = choose(table["subject"], table["slice"], masks, settings["subjects"])
 
-    network, _ = load_trained(settings["network"]["factory"], description, model)
+    network, _ = load_trained(settings["network"]["factory"], description.factory_arguments, model)
     wanted = read_spec(targets, convolutions(network))
     chosen = {"examples": (images[rows], masks[rows])}
     setup = set_up(network, description, chosen, settings["precision"])

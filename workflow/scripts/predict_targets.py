@@ -73,7 +73,9 @@ def predict_targets(
             log.info("%s: reused; weights, data, targets and code are unchanged", output)
             return
         wanted = read_spec(targets, {kernel.path for kernel in table})
-        network, metadata = load_trained(settings["network"]["factory"], description, model)
+        network, metadata = load_trained(
+            settings["network"]["factory"], description.factory_arguments, model
+        )
         _refuse_other_table(metadata, table, model, kernels)
         split, precision = settings["split"], settings["precision"]
         arrays = {split: open_checked(data, split, description)}

@@ -83,8 +83,7 @@ def train_network(
         origin["device type"] = devices.pick().type
         checkpoints = Checkpoints(folder, origin, 60 * checkpoint_minutes)
         with noticed() as interruption, devices.out_of_memory_explained(recipe.batch_size):
-            shape = len(description.classes), description.channels, description.size
-            model = initialize(network["factory"], *shape, seed)
+            model = initialize(network["factory"], *description.factory_arguments, seed)
             arrays = {split: open_checked(data, split, description) for split in SPLITS}
             setup = set_up(model, description, arrays, recipe.precision)
             _log_start(network["name"], setup, recipe)

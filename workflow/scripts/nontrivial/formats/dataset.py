@@ -40,6 +40,11 @@ class Description:
     sha256: dict[str, str]
     demonstration: bool = False
 
+    @property
+    def factory_arguments(self) -> tuple[int, int, tuple[int, int]]:
+        """Arguments of the factory of a network for these data: classes, channels, size."""
+        return len(self.classes), self.channels, self.size
+
     def to_json(self) -> str:
         """Return the text of ``dataset.json`` (sorted keys, indented, final newline)."""
         content = {

@@ -3,7 +3,6 @@
 Training does not import this module, so a new check makes no trained network stale.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from nontrivial.errors import UserError
 from nontrivial.formats import tensor_file
-from nontrivial.formats.dataset import Description
 from nontrivial.networks.convolutions import (
     convolutions,
     forward_calls,
@@ -25,23 +23,32 @@ _BATCH = 2  # images of the trial batch; batch normalization needs more than one
 
 
 def check_network(
-    model: nn.Module, description: Description, kernels: list[Kernel], table: Path | str
+    model: nn.Module,
+    task: str,
+    classes: int,
+    channels: int,
+    size: tuple[int, int],
+    kernels: list[Kernel],
+    table: Path | str,
 ) -> None:
     """Refuse a network that cannot be trained, saved, or have its kernels set.
 
     Args:
         model: freshly built, on the CPU; its running statistics change.
-        description: of the data.
+        task: ``classification`` or ``segmentation``.
+        classes: number of classes.
+        channels: number of image channels.
+        size: (height, width) of the images.
         kernels: its kernel table.
         table: where the table came from, for the message.
 
     Raises:
         UserError: names the module or value and says what to change.
     """
-    check_table(kernels, model, description.channels, description.size, table)
+    check_table(kernels, model, channels, size, table)
     refuse_computed_weights(model)
     refuse_unsaved_state(model)
-    refuse_bad_output(model, description)
+    refuse_bad_output(model, task, classes, channels, size)
 
 
 def check_table(
@@ -125,18 +132,21 @@ def refuse_unsaved_state(model: nn.Module) -> None:
             )
 
 
-def refuse_bad_output(model: nn.Module, description: Description) -> None:
+def refuse_bad_output(
+    model: nn.Module, task: str, classes: int, channels: int, size: tuple[int, int]
+) -> None:
     """Refuse a network whose output is not the logits of the task, or not reproducible.
 
     Raises:
         UserError: says what the network returns, in which mode, and what it should return.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn((_BATCH, description.channels, *description.size), generator=generator)
+    images = torch.randn((_BATCH, channels, *size), generator=generator)
+    shape = (_BATCH, classes, *(size if task == "segmentation" else ()))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
     with torch.no_grad():
-        first, second = (_logits(model, images, description) for _ in range(2))
+        first, second = (_logits(model, images, task, shape) for _ in range(2))
     for name, value in model.state_dict().items():
         if not torch.equal(value, before[name]):
             raise UserError(
@@ -147,14 +157,11 @@ def refuse_bad_output(model: nn.Module, description: Description) -> None:
             "the network is random in evaluation mode; pass training=self.training to dropout"
         )
     model.train()
-    _logits(model, images, description)
+    _logits(model, images, task, shape)
 
 
-def _logits(model: Callable[[Tensor], object], images: Tensor, description: Description) -> Tensor:
-    shape: tuple[int, ...] = (len(images), len(description.classes))
-    if description.task == "segmentation":
-        shape += description.size
-    mode = "training" if getattr(model, "training", False) else "evaluation"
+def _logits(model: nn.Module, images: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
+    mode = "training" if model.training else "evaluation"
     try:
         output = model(images)
     except Exception as error:
@@ -171,7 +178,7 @@ def _logits(model: Callable[[Tensor], object], images: Tensor, description: Desc
         )
     if tuple(output.shape) != shape:
         raise UserError(
-            f"the network returns {tuple(output.shape)} in {mode} mode for {description.task},"
+            f"the network returns {tuple(output.shape)} in {mode} mode for {task},"
             f" not {shape}; correct its factory"
         )
     return output

@@ -5,23 +5,22 @@ from pathlib import Path
 from torch import nn
 
 from nontrivial.formats import weights
-from nontrivial.formats.dataset import Description
 from nontrivial.networks.factory import construct
 
 
 def load_trained(
-    factory: str, description: Description, path: Path
+    factory: str, arguments: tuple[int, int, tuple[int, int]], path: Path
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return a network in evaluation mode, on the CPU, and the metadata of its weights.
 
     Args:
         factory: ``package.module:function`` that builds it.
-        description: of the data that it was trained on.
+        arguments: classes, channels and size for the factory.
         path: its weights.
 
     Raises:
         UserError: the network cannot be built, or the weights are not those of the network.
     """
-    model = construct(factory, len(description.classes), description.channels, description.size)
+    model = construct(factory, *arguments)
     metadata = weights.load(path, model)
     return model.eval().requires_grad_(False), metadata
