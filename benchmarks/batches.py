@@ -88,7 +88,8 @@ def replay_alone(clone: Path, config: dict, cores: int) -> float:
         for target in plan.targets(experiment).values()
         if target.stored_as == target.name
     ]
-    spec, output = clone / "alone.json", clone / "alone.parquet"
+    folder = Path(tempfile.mkdtemp(dir=clone))  # the program reuses a result that it finds
+    spec, output = folder / "targets.json", folder / "predictions.parquet"
     spec.write_text(canonical({"targets": targets}))
     results = clone / "results"
     command = {
@@ -99,11 +100,11 @@ def replay_alone(clone: Path, config: dict, cores: int) -> float:
         "--targets": spec,
         "--threads": cores,
         "--output": output,
-        "--digest": clone / "alone-digest.json",
+        "--digest": folder / "digest.json",
     }
     options = [str(word) for option in command.items() for word in option]
     program = clone / "workflow" / "scripts" / "predict_targets.py"
-    subprocess.run([sys.executable, str(program), *options], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, str(program), *options], check=True)
     return report(output)["seconds"]
 
 
