@@ -32,6 +32,10 @@ rule one:
         "if test {{params.failing}} = 1; then echo 'error: no such label' > {{log}}; exit 1; fi;"
         " touch {{output}}"
 
+onstart:
+    # As a run does; Snakemake prints a line each time its limit of jobs per second is reached.
+    snakemake_hooks.schedule_once_per_job(workflow)
+
 onerror:
     snakemake_hooks.repeat_failures(workflow)
 """
