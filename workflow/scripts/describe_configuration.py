@@ -14,19 +14,19 @@ INTRODUCTION = """\
 <!-- Written by workflow/scripts/describe_configuration.py from config/schema.yaml. -->
 
 One YAML file configures everything. Two come with the workflow: `config.yaml`, the paper's
-experiment, and `quickstart.yaml`. Copy one, edit it, and run
+experiment, and `quickstart.yaml`. Copy one of them, for example to `mine.yaml`, edit it, and run:
 
 ```sh
 snakemake all --cores 8 --resources gpu=1 --configfile mine.yaml
 ```
 
-- An experiment names a training; a training names a data set and a network. Add as many of each as
-  you like.
+- An experiment names a training, and a training names a data set and a network. Add as many of each
+  as you like.
 - Snakemake reads only this file and does not merge it with `config.yaml`. To override a top-level
   key on the command line, add `--config data_dir=/my/data`.
 - Give each configuration its own `results_dir`.
-- After a change, only the jobs that depend on it run again. The numbers of CPU cores and GPUs make
-  nothing stale. They can change the last bits of a prediction, but not the weights of a network
+- After a change, only the jobs that depend on it run again. A different number of CPU cores or GPUs
+  makes nothing stale. It can change the last bits of a prediction, but not the weights of a network
   trained on a CPU.
 - In the tables below, `<name>` is a name of your choice. Unknown keys are errors.
 """
