@@ -1,13 +1,13 @@
-# make quickstart   set up, run the whole experiment on embedded data, build its report
+# make quickstart   set up, run the whole experiment on two small data sets, build the report
 # make test         set up, run the unit tests and those of the workflow
-# make test-all     set up, run every test, faults, fuzzing and SLURM too, on new random examples
-#                   (SEED=number repeats those of an earlier run)
+# make test-all     set up, run all tests, including faults, fuzzing and SLURM, on new random
+#                   examples (SEED=number repeats those of an earlier run)
 # make report       build the report of a finished run (CONFIG=config/config.yaml; ARGS="--config
 #                   data_dir=..." if the run had such arguments)
 # make benchmark    print the figures of docs/performance.md (DATA=folder of raw data)
 # make lint         check style and types
 # make slurm        set up the environment that submits to SLURM (profiles/README.md)
-# make lock         resolve pyproject.toml again
+# make lock         resolve the dependencies in pyproject.toml again
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -16,14 +16,14 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 INSTALLED_SLURM := .venv-slurm/.installed
-# A file's tests stay in one process. Files start in the order of folders, which puts the long ones
-# first, so that the processes end at about the same time.
+# The tests of a file stay in one process. Files start in the order of folders, which puts the long
+# ones first, so that the processes finish at about the same time.
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SEED = $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-# Expanded when a recipe runs, so when the environment is there.
+# Expanded when a recipe runs, because the environment exists only then.
 RESULTS = $(or $(shell $(BIN)/python -c 'import sys, yaml; \
 	print(yaml.safe_load(open(sys.argv[1])).get("results_dir", ""))' "$(CONFIG)"),results)
-# Of Snakemake's messages, those that concern the run as a whole.
+# Print only those messages of Snakemake that concern the whole run.
 FEW_LINES := --quiet host reason rules
 
 .PHONY: quickstart test test-all report benchmark lint slurm lock
@@ -37,8 +37,8 @@ report: $(INSTALLED)
 	$(BIN)/snakemake --configfile "$(CONFIG)" $(ARGS) $(FEW_LINES) --report "$(RESULTS)/report.html"
 	@echo "The report is $(RESULTS)/report.html: open it in a browser."
 
-# DATA=folder adds the preparation of CIFAR-10 and hippocampus from that folder, and the jobs of
-# a network through Snakemake.
+# DATA=folder adds two benchmarks: preparing CIFAR-10 and hippocampus from that folder, and running
+# the jobs of a network through Snakemake.
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/replay.py --network resnet34 --precision fp32 bf16 --rounds 3 --captum
@@ -71,15 +71,15 @@ $(INSTALLED): requirements.lock
 $(INSTALLED_SLURM): requirements-slurm.lock
 $(INSTALLED) $(INSTALLED_SLURM):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11" >&2; exit 1; }
+		{ echo "error: $(PYTHON) is older than Python 3.11. Run make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
-		{ echo "error: $(PYTHON) has no venv; on Debian, apt-get install python3-venv" >&2; exit 1; }
+		{ echo "error: $(PYTHON) has no venv module. On Debian, run apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Requires uv. The lock files name no index, so they work with any that has the packages. The second
-# one pins the releases of the first, so that cluster jobs compute with what the tests ran with.
+# Requires uv. The lock files name no package index, so they work with any index. The second one
+# pins the releases of the first, so that cluster jobs use the releases that were tested.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate -o requirements.lock

@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# Snakemake would merge a second file into this one, trainings and all.
+# Only without --configfile: Snakemake would merge the two files, including all trainings.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
@@ -30,8 +30,8 @@ include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 
 
-# Snakemake does not notice that an intermediate file is missing, and a failed job leaves none. So
-# this rule asks for every result that numbers rest on, not only for the last ones.
+# Snakemake does not notice a missing intermediate file, and a failed job leaves none. So this rule
+# requests every result that the numbers depend on, not only the final ones.
 rule all:
     default_target: True
     input:

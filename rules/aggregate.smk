@@ -1,5 +1,5 @@
 # In:    the target files of all experiments.
-# Out:   <results>/summary.parquet (a row per seed), <results>/across_seeds.parquet (over seeds).
+# Out:   <results>/summary.parquet (per seed), <results>/across_seeds.parquet (over all seeds).
 # Stale: a target file, the list of targets, the code.
 
 

@@ -1,5 +1,5 @@
 # In:    the configuration, its schema, the kernel tables.
-# Out:   PLAN (each rule's own part of the configuration), SPECS, the paths of results.
+# Out:   PLAN (each rule's own part of the configuration), SPECS (spec files), paths of results.
 # Stale: nothing.
 
 import functools
@@ -12,15 +12,16 @@ from snakemake.sourcecache import LocalSourceFile
 
 if not isinstance(workflow.current_basedir, LocalSourceFile):
     raise WorkflowError(
-        "nontrivial runs from a checkout only: its programs and kernel tables are files beside the"
-        " Snakefile. Clone the repository and give the module the path <checkout>/workflow/Snakefile."
+        "nontrivial runs only from a checkout, because its programs and kernel tables are files"
+        " beside the Snakefile. Clone the repository and set the module's snakefile to"
+        " <checkout>/workflow/Snakefile."
     )
 if workflow.modifier.path_modifier.prefix:
     raise WorkflowError(
-        "nontrivial takes no prefix: set results_dir in the module's configuration instead."
+        "nontrivial does not support prefix: set results_dir in the module's configuration instead."
     )
 
-# Relative, so that a moved folder makes nothing stale.
+# Relative, so that nothing is stale after the folder is moved.
 ROOT = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
@@ -29,15 +30,16 @@ from nontrivial.errors import UserError
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.planning.plan import Plan
 
-# Jobs run the Python that runs Snakemake, activated or not; --sdm conda puts its own first.
+# Jobs use the Python that runs Snakemake, whether its environment is activated or not. With
+# --sdm conda, Snakemake puts the environment of the rule first.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
-# Snakemake takes all that follows --configfile for configuration files, targets too.
+# Snakemake reads every argument after --configfile as a configuration file, even a rule's name.
 for path in workflow.overwrite_configfiles[1:]:
     if Path(path).resolve().is_relative_to(Path(config.get("results_dir", "results")).resolve()):
         raise WorkflowError(
-            f"{path} was read as a second configuration file; name targets before --configfile:"
-            f" snakemake {path} --configfile {workflow.overwrite_configfiles[0]}"
+            f"{path} was read as a second configuration file. Name what to make before"
+            f" --configfile: snakemake {path} --configfile {workflow.overwrite_configfiles[0]}"
         )
 
 try:

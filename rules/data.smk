@@ -1,4 +1,4 @@
-# In:    raw data: below data_dir, embedded in a library, or downloaded.
+# In:    raw data: in data_dir, part of a library, or downloaded.
 # Out:   <results>/data/<dataset>/: arrays, tables of samples, dataset.json (with their digests).
 # Stale: the data set's section of the configuration, the content of its raw files, the code.
 

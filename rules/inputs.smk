@@ -21,9 +21,10 @@ def code(script, factory=None):
 
 
 def untracked(value):
-    """Return a parameter whose change reruns nothing: Snakemake leaves those out that take `output`.
+    """Return a parameter whose change reruns nothing: Snakemake ignores those that use `output`.
 
-    Shell commands use parameters only: in a `module` they do not see variables of these files.
+    Shell commands can use only parameters: in a `module`, they cannot see the variables of these
+    files.
     """
     return lambda wildcards, output: value
 
@@ -35,7 +36,7 @@ def program(name):
 
 @functools.cache
 def raw_data(dataset):
-    """Return the identity of a data set's raw files: their content, not their times."""
+    """Return the identity of a data set's raw files: by content, not modification times."""
     cache = Path(".snakemake", "nontrivial", f"{dataset}.json")
     try:
         return source_identity(
@@ -61,7 +62,7 @@ def description(wildcards):
 
 
 def prepared(*splits):
-    """Return an input function: the arrays and samples of some splits, or of the judged one."""
+    """Return an input function: arrays and samples of some splits, or of the evaluated one."""
 
     def paths(wildcards):
         chosen = splits or [PLAN.config["experiments"][wildcards.experiment]["split"]]
@@ -90,5 +91,5 @@ def predictions(suffix, baseline=False):
 
 
 def captioned(path, caption, category, **labels):
-    """Return an output that Snakemake's report shows, with its caption."""
+    """Return an output that Snakemake's report shows with a caption."""
     return report(path, caption=f"../workflow/report/{caption}", category=category, labels=labels)

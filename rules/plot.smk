@@ -1,6 +1,7 @@
 # In:    the summary, the kernel tables, the training histories, example slices, the paper's values.
 # Out:   <results>/figures/*.{svg,png}, <results>/tables/*.{csv,md,html}.
-# Stale: the numbers they show, how figures look (`plots`), the code. Nothing else depends on them.
+# Stale: the numbers they show, the appearance of figures (`plots`), the code.
+# No other job depends on these outputs.
 
 PAPER = ROOT / "resources" / "paper"
 FIGURE = f"{RESULTS}/figures"
@@ -20,7 +21,7 @@ rule tabulate_paper:
         csv=f"{TABLE}/paper.csv",
         markdown=f"{TABLE}/paper.md",
         html=captioned(
-            f"{TABLE}/paper.html", "paper.rst", "Beside the paper", table="Tables 1 to 4"
+            f"{TABLE}/paper.html", "paper.rst", "Comparison with the paper", table="Tables 1 to 4"
         ),
     log:
         f"{LOGS}/tabulate_paper.log",
@@ -52,7 +53,9 @@ rule judge_claims:
     output:
         csv=f"{TABLE}/claims.csv",
         markdown=f"{TABLE}/claims.md",
-        html=captioned(f"{TABLE}/claims.html", "claims.rst", "Beside the paper", table="Claims"),
+        html=captioned(
+            f"{TABLE}/claims.html", "claims.rst", "Comparison with the paper", table="Claims"
+        ),
     log:
         f"{LOGS}/judge_claims.log",
     benchmark:
@@ -251,7 +254,7 @@ rule plot_learning:
         " --log {log:q}"
 
 
-# The slices of the first seed only: an example, no statistic.
+# Only the first seed: the slices are examples, not a statistic.
 rule plot_slices:
     input:
         dataset=description,

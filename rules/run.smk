@@ -1,5 +1,5 @@
 # In:    the results folder, the lists of targets (SPECS).
-# Out:   a run that has its results folder to itself and can be interrupted; the spec files.
+# Out:   the spec files; a run that locks its results folder and can be interrupted.
 # Stale: nothing.
 
 from nontrivial.execution import snakemake_hooks
@@ -9,7 +9,7 @@ snakemake_hooks.collect_garbage_rarely()
 snakemake_hooks.print_few_lines(workflow)
 snakemake_hooks.lock_results(workflow, Path(RESULTS))
 
-# Jobs on several GPUs of one machine share its cores.
+# Jobs on several GPUs of one host share its cores.
 GPUS = snakemake_hooks.limit_gpus(workflow)
 
 # Not in `onstart`, which does not run in a workflow that is used as a module.
@@ -18,7 +18,7 @@ if snakemake_hooks.adds_files(workflow):
         for spec in SPECS:
             spec.write()
     except OSError as error:
-        if snakemake_hooks.starts_jobs(workflow):  # a dry run can do without
+        if snakemake_hooks.starts_jobs(workflow):  # a dry run does not need the files
             raise WorkflowError(explain(error)) from None
 
 

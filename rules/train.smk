@@ -2,12 +2,13 @@
 # Out:   <results>/networks/<training>/checked.json, and in seed<seed>/: weights, snapshots, their
 #        digests, a row per epoch.
 # Stale: check_network: network and recipe, the data's content, the kernels' shapes, the code;
-#        train: the same but for the code of the checks, so that a new check retrains nothing.
-# Beside the outputs a training keeps checkpoints until it ends, from which it resumes.
+#        train: the same except the code of the checks, so that a new check retrains nothing.
+# A running training keeps checkpoints beside its outputs, from which it resumes.
 
 
-# Not an input of train: an edited check would then train every network again. As `ancient` it would
-# hide other reasons to train (Snakemake 9.27). So train runs the same program itself, first.
+# The output is not an input of train, because an edited check would then retrain every network. As
+# an `ancient` input, it would hide other reasons to train (Snakemake 9.27). So train runs the same
+# program itself first.
 rule check_network:
     input:
         dataset=description,
@@ -61,7 +62,7 @@ rule train:
         program=program("train_network.py"),
         on_gpu=program("run_on_gpu.py"),
         checkpoint_minutes=untracked(PLAN.config["checkpoint_minutes"]),
-    # exec passes signals on from the shell to the training.
+    # With exec, signals reach the training instead of the shell.
     shell:
         "python {params.check:q}"
         " --settings {params.settings:q}"

@@ -1,8 +1,8 @@
-# In:    trained networks, the prepared split they are judged on, the targets of an experiment.
-# Out:   <results>/<experiment>/seed<seed>/zero/predictions/: what each sample gets;
-#        <results>/<experiment>/zero/targets/: metrics of a target, per seed and over seeds.
+# In:    trained networks, the prepared split to evaluate, the targets of an experiment.
+# Out:   <results>/<experiment>/seed<seed>/zero/predictions/: predictions per sample;
+#        <results>/<experiment>/zero/targets/: metrics of a target, per seed and over all seeds.
 # Stale: predict: the weights, the data, a batch's targets, precision and batch size, the code;
-#        evaluate: predictions of its batch or of the baseline, the target, seeds, margin, the code.
+#        evaluate: predictions of its batch or the baseline, the target, seeds, margin, the code.
 
 
 rule predict:
@@ -77,7 +77,7 @@ rule evaluate:
         " --log {log:q}"
 
 
-# The example slices are chosen by a rule that knows no result: see config/README.md, `examples`.
+# The choice of slices does not depend on results: see `examples` in config/README.md.
 rule predict_examples:
     input:
         network=network_file("model.json"),
