@@ -352,7 +352,7 @@ def test_a_number_that_is_not_finite(tmp_path, name, value):
         ("value_low", 0.99, "the interval of value is reversed"),
         ("drop_high", -0.99, "the interval of drop is reversed"),
         ("n", -1, "n is negative"),
-        ("class", "dog", "does not hold accuracy or Dice"),
+        ("class", "dog", "does not have accuracy or Dice"),
         ("target", "other", "more than one target"),
         ("seed", 7, "once per seed"),
         ("role", "head", "more than one role"),

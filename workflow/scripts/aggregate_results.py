@@ -23,7 +23,7 @@ def aggregate_results(targets: Path, output: Path, across_seeds: Path, threads: 
         targets: JSON file ``{"files": [...]}``: the target files in canonical order.
         output: the rows per seed, sorted by experiment, training, seed, then canonical order.
         across_seeds: the rows over seeds, sorted by experiment, training, then canonical order.
-        threads: processes that may read at the same time.
+        threads: number of processes that read at the same time.
 
     Raises:
         UserError: a file is missing or damaged, or is not a target file.

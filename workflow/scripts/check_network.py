@@ -26,7 +26,7 @@ def check_network(settings: dict, data: Path, kernels: Path, output: Path | None
         output: file to write (JSON): numbers of kernels and of parameters; None writes nothing.
 
     Raises:
-        UserError: the network cannot be trained or its kernels cannot be set; says why.
+        UserError: the network cannot be trained, or its kernels cannot be set to zero.
     """
     network, recipe = settings["network"], read_recipe(settings["recipe"])
     description = read_description(data / "dataset.json")

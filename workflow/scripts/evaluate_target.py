@@ -60,15 +60,15 @@ def evaluate_target(
 
     Args:
         settings: ``seeds``, and the target's own columns of the summary (:data:`SETTINGS`).
-        predictions: Parquet files that hold the target, one per seed, in the order of seeds.
+        predictions: Parquet files that contain the target, one per seed, in the order of seeds.
         stored_as: name of the target in them. Targets with equal kernels are stored once.
-        baseline: Parquet files that hold the target ``baseline``, likewise.
+        baseline: Parquet files that contain the target ``baseline``, likewise.
         samples: ``samples.parquet`` of the split.
         dataset: ``dataset.json``.
         output: Parquet file to write, with the columns of the summary.
 
     Raises:
-        UserError: a file cannot be read, or the files do not fit each other.
+        UserError: a file cannot be read, or the files do not belong together.
     """
     _require_settings(settings, predictions, baseline)
     description = read_description(dataset)
@@ -105,7 +105,7 @@ def _require_settings(settings: dict, predictions: list[Path], baseline: list[Pa
     missing = [key for key in SETTINGS if key not in settings]
     if missing:
         raise UserError(
-            f"--settings: no {', '.join(missing)}; give every key (null if it has no value)"
+            f"--settings: missing {', '.join(missing)}; give every key (null if it has no value)"
         )
     for name, files in (("predictions", predictions), ("baseline", baseline)):
         if len(files) != len(settings["seeds"]):

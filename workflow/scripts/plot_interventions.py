@@ -39,7 +39,7 @@ MIN_PANEL_MM = 60  # narrower panels are stacked
 def plot_interventions(
     settings: dict, summary: Path, across_seeds: Path, paper: Path, svg: Path, png: Path
 ) -> None:
-    """Plot a panel for blocks and one for shortcuts; the paper's marks are open.
+    """Plot one panel for blocks and one for shortcuts; open marks show the paper's values.
 
     Args:
         settings: ``experiment``, ``paper`` (``cifar10``, ``t1`` or None), ``source`` of the data,

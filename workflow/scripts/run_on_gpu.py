@@ -1,4 +1,4 @@
-"""Run a program on a GPU that no other job uses, or on the CPU where there is no GPU.
+"""Run a program on a GPU that no other job uses, or on the CPU if there is no GPU.
 
     python run_on_gpu.py python train_network.py ...
 
@@ -27,7 +27,7 @@ def acquire_gpu() -> None:
         return
 
     def waiting() -> None:
-        print(f"waiting for a GPU: other jobs use all {len(devices)}", file=sys.stderr)
+        print(f"waiting for a GPU: other jobs use all {len(devices)} GPUs", file=sys.stderr)
 
     locks = gpu_slots.folder(os.environ)
     os.environ["CUDA_VISIBLE_DEVICES"], slot = gpu_slots.acquire(devices, locks, waiting)

@@ -40,7 +40,7 @@ def train_network(
     code: str,
     checkpoint_minutes: float = 10,
 ) -> None:
-    """Train a network, validate it after each epoch and test it once, after the last.
+    """Train a network, validate it after each epoch, and test it once after the last epoch.
 
     A network that was trained before with the same settings, seed, data, kernels and code is
     reused. An interrupted training resumes from its last checkpoint.
@@ -140,7 +140,7 @@ def _resume(training: Training, checkpoints: Checkpoints) -> None:
     except (RuntimeError, KeyError) as error:  # the network changed, and no fingerprint shows it
         raise UserError(
             f"the checkpoint does not fit the network ({' '.join(str(error).split())}); delete the"
-            " checkpoints there to start over"
+            " checkpoints beside the weights to train from the beginning"
         ) from error
     log.info("resumed from a checkpoint after %s", training.position)
     here = {"device": devices.describe(devices.pick()), "versions": devices.versions()}

@@ -109,10 +109,10 @@ def test_read_returns_the_columns_of_the_schema_in_its_order_and_types(path):
     ("field", "message"),
     [
         (("other", pa.int32()), "no column other"),
-        (("target", pa.int32()), r"column target has another type \(string instead of int32\)"),
-        (("order", pa.string()), r"column order has another type \(int32 instead of string\)"),
-        (("value", pa.int32()), "column value has another type"),
-        (("value", pa.bool_()), "column value has another type"),
+        (("target", pa.int32()), r"column target has the wrong type \(string instead of int32\)"),
+        (("order", pa.string()), r"column order has the wrong type \(int32 instead of string\)"),
+        (("value", pa.int32()), "column value has the wrong type"),
+        (("value", pa.bool_()), "column value has the wrong type"),
     ],
 )
 def test_other_columns_are_refused(path, field, message):

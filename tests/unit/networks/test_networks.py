@@ -245,7 +245,7 @@ def changed(kernels, order, **values):
         (lambda k: changed(k, 0, out_channels=3), "conv1: out_channels is 3 in the table and 64"),
         (
             lambda k: changed(changed(k, 1, path=k[2].path), 2, path=k[1].path),
-            re.escape("row 1 is layer1.0.conv2, the network runs layer1.0.conv1"),
+            re.escape("row 1 is layer1.0.conv2, but the network runs layer1.0.conv1"),
         ),
     ],
 )

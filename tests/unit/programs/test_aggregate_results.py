@@ -273,7 +273,7 @@ class TestBadInput:
         index = table.schema.get_field_index("value")
         bad = tmp_path / "bad.parquet"
         pq.write_table(table.set_column(index, "value", pa.array(["x"] * len(table))), bad)
-        self.refuse(tmp_path, [good, bad], "bad.parquet: column value has another type")
+        self.refuse(tmp_path, [good, bad], "bad.parquet: column value has the wrong type")
 
     def test_no_rows(self, tmp_path):
         bad = tmp_path / "bad.parquet"
@@ -283,7 +283,7 @@ class TestBadInput:
     def test_one_target_twice(self, tmp_path, good):
         copy = tmp_path / "copy.parquet"
         copy.write_bytes(good.read_bytes())
-        self.refuse(tmp_path, [good, copy], "copy.parquet: holds the same target as")
+        self.refuse(tmp_path, [good, copy], "copy.parquet: contains the same target as")
 
     @pytest.mark.parametrize("missing", [0, 1, None])
     def test_a_seed_or_the_rows_over_seeds_missing(self, tmp_path, good, missing):
@@ -291,7 +291,7 @@ class TestBadInput:
         kept = [seed != missing for seed in table["seed"].to_pylist()]
         bad = tmp_path / "bad.parquet"
         pq.write_table(table.filter(pa.array(kept)), bad)
-        self.refuse(tmp_path, [bad], "bad.parquet: does not hold accuracy or Dice .* per seed")
+        self.refuse(tmp_path, [bad], "bad.parquet: does not have accuracy or Dice .* per seed")
 
     def test_an_empty_list(self, tmp_path):
         self.refuse(tmp_path, [], "no file")

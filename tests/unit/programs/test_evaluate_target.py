@@ -404,7 +404,7 @@ class TestBadInput:
     def test_unknown_target(self, classification):
         self.refuse(
             classification,
-            r"does not hold target layer-x \(it holds layer-other",
+            r"does not contain target layer-x \(it contains layer-other",
             stored_as="layer-x",
         )
 

@@ -272,7 +272,7 @@ def test_without_a_compiler_compile_is_refused(place, monkeypatch):
     table_of(place, "own", "own_networks:classifier")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place / "cache"))
-    with pytest.raises(UserError, match=r"torch\.compile failed \(.*\); fix that or set compile"):
+    with pytest.raises(UserError, match=r"torch\.compile failed \(.*\); fix this or set compile"):
         run(place, settings_of("own", "own_networks:classifier", compile=True))
 
 

@@ -87,13 +87,13 @@ def test_nothing_whole_is_nothing(two, caplog):
     for name in (LAST, PREVIOUS):
         (two / name).write_bytes(b"not a checkpoint")
     assert latest(two) is None
-    assert caplog.text.count("skipped") == 2
+    assert caplog.text.count("damaged") == 2
 
 
 def test_a_pickle_is_not_read(two, caplog):
     torch.save({"weight": torch.zeros(2)}, two / LAST)
     assert same(latest(two), state_of(1))
-    assert "skipped" in caplog.text
+    assert "damaged" in caplog.text
 
 
 def test_weights_alone_are_no_checkpoint(two):
@@ -108,7 +108,7 @@ def test_one_of_an_earlier_version_is_refused_in_one_line(two, caplog):
         save_file(state, two / name, metadata)
     assert latest(two) is None
     lines = [line for line in caplog.messages if LAST in line]
-    assert lines == [f"{two / LAST}: written by another version; refused"]
+    assert lines == [f"{two / LAST}: written by another version; ignored"]
 
 
 def test_one_that_cannot_be_read_is_not_passed_over(two):
@@ -121,7 +121,7 @@ def test_one_that_cannot_be_read_is_not_passed_over(two):
 @pytest.mark.parametrize("key", sorted(ORIGIN))
 def test_of_another_origin_is_refused_with_a_line(two, key, caplog):
     assert latest(two, {**ORIGIN, key: "other"}) is None
-    assert f"{LAST}: of other {key}; refused" in caplog.text
+    assert f"{LAST}: from other {key}; ignored" in caplog.text
 
 
 def test_the_one_before_may_be_the_right_one(two):
@@ -152,7 +152,7 @@ def test_the_one_before_that_was_taken_is_not_lost_to_the_next_save(two, origin)
 
 def test_starting_over_is_told(two, caplog):
     latest(two, {**ORIGIN, "code": "other"})
-    assert "the training starts over" in caplog.text
+    assert "the training starts from the beginning" in caplog.text
 
 
 def test_due_by_the_clock(tmp_path, monkeypatch):

@@ -138,8 +138,8 @@ def test_killed_between_checkpoints(place, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"code": "edited"}, "of other code; refused"),
-        ({"seed": 1}, "of other seed; refused"),
+        ({"code": "edited"}, "from other code; ignored"),
+        ({"seed": 1}, "from other seed; ignored"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(place, stopped_at, change, words, caplog):
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(place, stopped_
     del content["digest"]
     path.write_text(json.dumps(content))
     run(place, settings_of("own", "own_networks:classifier", learning_rate=0.03))
-    assert "of other configuration and data; refused" in caplog.text
+    assert "from other configuration and data; ignored" in caplog.text
 
 
 def test_a_checkpoint_begun_on_another_processor_is_told(place, stopped_at, monkeypatch, caplog):

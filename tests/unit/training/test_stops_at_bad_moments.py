@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_kind_of_device_is_refused(place, monkeypatch, c
     assert content.count(words + b"cpu") == 1
     path.write_bytes(content.replace(words + b"cpu", words + b"gpu"))
     rows = rows_of(run(place, settings))
-    assert f"{LAST}: of other device type; refused" in caplog.text
+    assert f"{LAST}: from other device type; ignored" in caplog.text
     assert rows[-1]["resumed"] == 0
 
 

@@ -33,7 +33,8 @@ def acquire(results: Path) -> bool:
     """
     if Path.cwd().is_relative_to(results.resolve()):
         raise UserError(
-            f"results_dir: {results} contains the working folder. Name a folder for results alone"
+            f"results_dir: {results} contains the working folder. Set it to a folder for results"
+            " only"
         )
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def acquire(results: Path) -> bool:
         os.close(file)
         raise UserError(
             f"results_dir: another run uses {results} ({owner or 'unknown'}). Wait until it"
-            " finishes, stop it, or give this run another results_dir"
+            " finishes, cancel it, or give this run another results_dir"
         ) from error
     except OSError as error:
         os.close(file)

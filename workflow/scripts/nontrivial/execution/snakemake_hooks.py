@@ -123,7 +123,7 @@ def limit_gpus(workflow: "Workflow") -> int:
     if "gpu" in workflow.global_resources:
         return int(workflow.global_resources["gpu"].value or 1)
     if starts_jobs(workflow) and not runs_on_cluster(workflow):
-        logger.info("No --resources gpu=N was given: one job at a time has a GPU, as with gpu=1.")
+        logger.info("No --resources gpu=N was given: one GPU job runs at a time, as with gpu=1.")
         workflow.register_resource("gpu", 1)
     return 1
 
@@ -197,8 +197,8 @@ def _lock(results: Path) -> None:
     try:
         if not results_lock.acquire(results):
             logger.warning(
-                f"The file system of {results} does not support locks. Start no second run with"
-                " this results_dir before this one has finished."
+                f"The file system of {results} does not support locks. Do not start a second run"
+                " with this results_dir until this one has finished."
             )
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -103,7 +103,7 @@ def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         column = table.column(field.name)
         if not _is_alike(column.type, field.type):  # or a number would be cast to text, say
             raise UserError(
-                f"{path}: column {field.name} has another type ({column.type} instead of"
+                f"{path}: column {field.name} has the wrong type ({column.type} instead of"
                 f" {field.type}); {REMEDY}"
             )
         try:
@@ -111,7 +111,7 @@ def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"{path}: column {field.name} has another type ({reason}); {REMEDY}"
+                f"{path}: column {field.name} has the wrong type ({reason}); {REMEDY}"
             ) from error
     return pa.table(columns, schema=schema)
 

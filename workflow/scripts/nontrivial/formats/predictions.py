@@ -174,7 +174,7 @@ def _about(file: pq.ParquetFile, target: str, path: Path) -> About:
         raise UserError(f"{path}: no description of its targets; {parquet.REMEDY}") from error
     if about is None:
         raise UserError(
-            f"{path}: does not hold target {target} (it holds {', '.join(targets)}); "
+            f"{path}: does not contain target {target} (it contains {', '.join(targets)}); "
             f"{parquet.REMEDY}"
         )
     return About(about["status"], about["live_weights"], about["total_weights"])

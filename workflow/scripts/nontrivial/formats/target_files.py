@@ -121,7 +121,7 @@ def _require_all_seeds(table: pa.Table, starts: np.ndarray, source: Callable[[in
     )
     if wrong.any():
         raise UserError(
-            f"{source(int(starts[np.argmax(wrong)]))}: does not hold accuracy or Dice over all"
+            f"{source(int(starts[np.argmax(wrong)]))}: does not have accuracy or Dice over all"
             f" classes once per seed and once over all seeds; {parquet.REMEDY}"
         )
 
@@ -136,7 +136,7 @@ def _require_distinct_targets(
         other = first.setdefault(key, start)
         if other != start:
             raise UserError(
-                f"{source(start)}: holds the same target as {source(other)}"
+                f"{source(start)}: contains the same target as {source(other)}"
                 f" ({', '.join(str(value) for value in key if value is not None)}); list each once"
             )
 

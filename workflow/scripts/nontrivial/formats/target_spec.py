@@ -72,7 +72,7 @@ def read_list(path: Path) -> list[Path]:
             " workflow again"
         ) from error
     if not files:
-        raise UserError(f"{path}: no file; configure at least one experiment")
+        raise UserError(f"{path}: lists no target file; configure at least one experiment")
     return files
 
 

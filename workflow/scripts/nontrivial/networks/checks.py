@@ -86,7 +86,7 @@ def check_table(
         if kernel.path != kernel_path:
             raise UserError(
                 _mismatch(
-                    path, f"row {kernel.order} is {kernel.path}, the network runs {kernel_path}"
+                    path, f"row {kernel.order} is {kernel.path}, but the network runs {kernel_path}"
                 )
             )
         free = set()

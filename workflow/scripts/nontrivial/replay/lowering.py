@@ -197,7 +197,7 @@ class Lowering:
                 raise UntraceableError(f"{node.target} is called with more than one tensor")
             return self._convolution(node, convolution_pattern.match_module(module, args[0]))
         if any(tensor_key(parameter) in self._kernels for parameter in module.parameters()):
-            raise UntraceableError(f"{node.target} uses a kernel in a way of its own")
+            raise UntraceableError(f"{node.target} uses a kernel in an unknown way")
         if isinstance(module, nn.ReLU):
             return Operation(node.name, Kind.RELU, torch.relu, args)
         if getattr(module, "inplace", False):

@@ -72,7 +72,7 @@ def _export_nodes(model: nn.Module, images: Tensor) -> list[fx.Node]:
     for bounds in exported.range_constraints.values():
         if str(bounds.upper) != "int_oo" or int(bounds.lower) > _EXPORT_FROM:
             raise UntraceableError(
-                f"it holds for batch sizes from {bounds.lower} to {bounds.upper} only"
+                f"the program is valid only for batch sizes {bounds.lower} to {bounds.upper}"
             )
     module = exported.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
@@ -111,7 +111,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
         if changed:
             raise UserError(
                 "the network's forward pass changes its own parameters or buffers in evaluation"
-                " mode, so no two passes are comparable; correct its factory"
+                " mode, so two passes may differ; correct its factory"
             )
 
 

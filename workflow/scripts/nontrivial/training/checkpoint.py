@@ -126,20 +126,20 @@ class Checkpoints:
             try:
                 state, origin = _read(path)
             except _OtherFormatError:
-                log.warning("%s: written by another version; refused", path)
+                log.warning("%s: written by another version; ignored", path)
                 continue
             except (SafetensorError, ValueError, KeyError) as error:
-                log.warning("%s: cut short or damaged (%s); skipped", path, error)
+                log.warning("%s: truncated or damaged (%s); ignored", path, error)
                 continue
             changed = [key for key in self._origin if origin.get(key) != self._origin[key]]
             if changed:
-                log.warning("%s: of other %s; refused", path, " and ".join(changed))
+                log.warning("%s: from other %s; ignored", path, " and ".join(changed))
                 continue
             if path != self._last:
                 path.replace(self._last)
             return state
         if any(self._present()):
-            log.warning("no checkpoint to resume from: the training starts over")
+            log.warning("no checkpoint to resume from: the training starts from the beginning")
         return None
 
     def remove(self) -> None:

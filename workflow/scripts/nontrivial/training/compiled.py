@@ -24,7 +24,7 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
         except TorchDynamoException as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"recipe: torch.compile failed ({reason}); fix that or set compile to false"
+                f"recipe: torch.compile failed ({reason}); fix this or set compile to false"
             ) from error
 
     return call

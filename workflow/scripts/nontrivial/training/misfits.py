@@ -27,7 +27,7 @@ def refuse_misfit(network: str, description: Description, recipe: Recipe, data: 
     if entry is not None and entry.task != description.task:
         raise UserError(
             f"network {network} is for {entry.task} but {where} is for {description.task};"
-            " choose a network and a data set of one task"
+            " choose a network and a data set for the same task"
         )
     if recipe.dice_weight > 0 and description.task != "segmentation":
         raise UserError(

@@ -61,7 +61,9 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         unpack(found.train[0], Path(folder))
         unpacked = find_cifar10(Path(folder))
         if unpacked is None or unpacked.form != "batches":
-            raise UserError(f"{found.train[0]}: contains no folder cifar-10-batches-py")
+            raise UserError(
+                f"{found.train[0]}: contains no folder cifar-10-batches-py; download it again"
+            )
         write_prepared(unpacked, settings["validation"], settings["split_seed"], output)
 
 
@@ -181,5 +183,7 @@ def _folder_chunk(paths: list[Path], base: Path) -> Chunk:
 def _checked(labels: list, path: Path) -> list[int]:
     for label in labels:
         if label is None or not 0 <= label < len(CIFAR10_CLASSES):
-            raise UserError(f"{path}: label {label} is not a class of CIFAR-10 (0 to 9)")
+            raise UserError(
+                f"{path}: label {label} is not a class of CIFAR-10 (0 to 9); replace the file"
+            )
     return labels

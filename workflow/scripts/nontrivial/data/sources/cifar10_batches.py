@@ -54,7 +54,9 @@ def read_batch(
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a batch of CIFAR-10 ({error})") from error
+        raise UserError(
+            f"{path}: not a batch of CIFAR-10 ({error}); replace it with the official one"
+        ) from error
     return images, labels
 
 

@@ -61,7 +61,7 @@ def download(
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); set data_dir to a folder that you"
-            f" can write, or put {archive.name} there"
+            f" can write to, or put {archive.name} there"
         ) from error
     with scratch as temporary:
         for attempt in range(1, attempts + 1):

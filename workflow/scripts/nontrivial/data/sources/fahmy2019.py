@@ -180,7 +180,7 @@ def _write_patient(
     height, width, slices, times = image.shape
     if frame is not None and not 0 <= frame < times:
         raise UserError(
-            f"frame: {frame} does not exist; patient {number} has {times}, counted from 0"
+            f"frame: {frame} does not exist; patient {number} has {times} frame(s), counted from 0"
         )
     subject = f"patient-{number:03d}"
     pairs = []

@@ -51,7 +51,7 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         found = pairs.from_table(data_dir / settings["table"])
     pattern, table = settings["subject_pattern"], settings["subject_table"]
     if (pattern and table) or (forms == ["table"] and (pattern or table)):
-        raise UserError("set one source of subjects only: table, subject_pattern or subject_table")
+        raise UserError("set only one source of subjects: table, subject_pattern or subject_table")
     if not pattern and not table:
         return found
     subject = (

@@ -25,7 +25,8 @@ def decode(source: bytes | Path, name: str, size: tuple[int, int]) -> np.ndarray
             width, height = picture.size
             if (height, width) != size:  # before decoding, which may need far more memory
                 raise UserError(
-                    f"{name}: is {height} x {width} pixels, but must be {size[0]} x {size[1]}"
+                    f"{name}: is {height} x {width} pixels, but must be {size[0]} x {size[1]};"
+                    " replace it"
                 )
             return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

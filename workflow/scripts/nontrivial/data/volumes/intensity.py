@@ -30,7 +30,9 @@ def normalize(image: np.ndarray, method: str, name: str) -> np.ndarray:
     else:
         raise UserError(f"intensity: {method!r} is not one of {', '.join(METHODS)}")
     if width <= 0:
-        raise UserError(f"{name}: all its voxels are equal; {method} cannot normalize it")
+        raise UserError(
+            f"{name}: all its voxels are equal, so {method} cannot normalize it; remove it"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
         normalized = image - np.float32(low)
         normalized /= np.float32(width)

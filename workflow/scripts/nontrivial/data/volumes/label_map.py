@@ -52,7 +52,10 @@ class LabelMap:
                     raise UserError(f"label_map: {value} is mapped to two classes")
         never = set(range(len(classes))) - set(mapping.values())
         if never:
-            raise UserError(f"label_map: no value is mapped to class {classes[min(never)]}")
+            raise UserError(
+                f"label_map: no value is mapped to class {classes[min(never)]}; map one, or remove"
+                " the class"
+            )
 
     def apply(self, label: np.ndarray, path: Path) -> np.ndarray:
         """Return the class numbers (uint8) of an integer label volume.

@@ -110,9 +110,9 @@ def _open(path: Path) -> nib.spatialimages.SpatialImage:
     except Exception as error:  # a damaged header makes nibabel raise anything
         raise _damaged(path, error) from error
     if len(volume.shape) < 3:
-        raise UserError(f"{path}: has {len(volume.shape)} dimension(s); a volume has 3")
+        raise UserError(f"{path}: has {len(volume.shape)} dimension(s); give a volume with 3")
     if any(side < 1 for side in volume.shape):
-        raise UserError(f"{path}: has shape {volume.shape}, so no voxels")
+        raise UserError(f"{path}: has shape {volume.shape}, so no voxels; replace it")
     _require_bytes(volume, path)
     affine = volume.affine[:3, :3]
     if not np.isfinite(volume.affine).all() or np.isclose(np.linalg.det(affine), 0, atol=1e-12):
@@ -148,7 +148,9 @@ def _voxels(volume: nib.spatialimages.SpatialImage, frame: int | None, path: Pat
     if len(extra) > 1 or (frames > 1 and frame is None):
         raise UserError(f"{path}: has shape {volume.shape}; set `frame` to choose one volume")
     if frame is not None and not 0 <= frame < frames:
-        raise UserError(f"{path}: frame {frame} does not exist; it has {frames}, counted from 0")
+        raise UserError(
+            f"{path}: frame {frame} does not exist; it has {frames} frame(s), counted from 0"
+        )
     dtype = cast(ArrayProxy, volume.dataobj).dtype
     if dtype.kind not in "iuf":
         raise UserError(f"{path}: its voxels have dtype {dtype}; they must be real numbers")
@@ -187,7 +189,7 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
             f"{path}: labels are not integers (one is {wrong:g}); resample with nearest neighbour"
         )
     if (np.abs(whole) >= LARGEST_LABEL).any():
-        raise UserError(f"{path}: label {np.abs(whole).max():g} is too large for an integer")
+        raise UserError(f"{path}: label {np.abs(whole).max():g} is too large; relabel the volume")
     return values.astype(np.int64)
 
 
