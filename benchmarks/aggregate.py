@@ -1,10 +1,10 @@
-"""Time aggregation, a table and a figure with many targets, as JSON.
+"""Time aggregation, a table and a figure with many targets. Print JSON.
 
-The target files are those of a finished run (``--results``: an experiment's folder such as
-``results/quickstart/digits``), copied under as many experiment names as needed.
-``aggregate_results.py`` reads them from a warm cache and writes the summary;
-``tabulate_targets.py`` and ``plot_layers.py`` then show one experiment. Printed are seconds,
-CPU seconds (of all processes of a program) and the memory of its largest process.
+The target files are copies of those of a finished run, under as many experiment names as needed
+(``--results`` is the folder of an experiment, such as ``results/quickstart/digits``).
+``aggregate_results.py`` reads them from a warm cache and writes the summary. Then
+``tabulate_targets.py`` and ``plot_layers.py`` show one experiment. The output contains seconds, CPU
+seconds (of all processes of a program) and the memory of a program's largest process.
 """
 
 import argparse
@@ -31,10 +31,10 @@ PLOTS = {"dpi": 200, "width_mm": 180}
 
 
 def many(results: Path, folder: Path, targets: int) -> list[str]:
-    """Write files of at least so many targets and return their paths in summary order."""
+    """Write files for at least this many targets and return their paths in summary order."""
     real = sorted((results / "zero" / "targets").glob("*.parquet"))
     if not real:
-        raise SystemExit(f"{results}: no finished targets; name an experiment's folder")
+        raise SystemExit(f"{results}: no finished targets; give the folder of an experiment")
     tables = [(path.name, pq.read_table(path)) for path in real]
     files = []
     for number in range(-(-targets // len(tables))):
@@ -58,9 +58,9 @@ def run(program: str, **options: object) -> dict[str, float]:
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
+    process.returncode = os.waitstatus_to_exitcode(status)  # otherwise, Popen waits for it again
     if process.returncode:
-        raise SystemExit(f"{program} failed")
+        raise SystemExit(f"{program} failed; see above")
     return {
         "seconds": round(seconds, 2),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
@@ -69,7 +69,7 @@ def run(program: str, **options: object) -> dict[str, float]:
 
 
 def measure(results: Path, folder: Path, targets: int) -> dict[str, object]:
-    """Return the figures of one number of targets."""
+    """Return the measurements for one number of targets."""
     files = many(results, folder / "targets", targets)
     (folder / "list.json").write_text(json.dumps({"files": files}))
     summary, over_seeds = folder / "summary.parquet", folder / "across_seeds.parquet"

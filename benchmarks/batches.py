@@ -1,10 +1,10 @@
-"""Time predict and evaluate of one trained ResNet34 through Snakemake, for each ``batch_by``.
+"""Time predict and evaluate for one trained ResNet34 through Snakemake, for each ``batch_by``.
 
-Works on a clone of this repository in a temporary folder. Trains once on CIFAR-10, for one epoch of
-few images: what follows takes the same time with any weights. Then, for each ``batch_by``, runs the
-jobs of one experiment until every target is evaluated. For comparison it replays all targets in one
-process, and takes the time that the process reports: tracing, reading and computing, without
-starting Python. Prints one JSON object.
+Works on a clone of this repository in a temporary folder. Trains once on CIFAR-10, for one epoch
+with few images, because the jobs that follow take the same time with any weights. Then, for each
+``batch_by``, runs the jobs of one experiment until every target is evaluated. For comparison, it
+replays all targets in one process. The process reports this time itself: tracing, reading and
+computing, without the start of Python. Prints one JSON object.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from nontrivial.targets.enumeration import BATCH_BY
 
 ROOT = Path(__file__).resolve().parents[1]
 TEST_IMAGES = 10_000
-VALIDATION = 40_000  # images that are not trained on
-FACTOR, EXTRA = 1.2, 15.0  # `set` may take FACTOR times the replay alone, and EXTRA seconds
+VALIDATION = 40_000  # images that are not used for training
+FACTOR, EXTRA = 1.2, 15.0  # goal of `set`: FACTOR times the replay alone, plus EXTRA seconds
 
 
 def configuration(data_dir: Path, batch_by: str, images: int) -> dict:
-    """Return a configuration that judges one ResNet34 on so many images of CIFAR-10."""
+    """Return a configuration that evaluates one ResNet34 on this many images of CIFAR-10."""
     is_test = images == TEST_IMAGES
     return {
         "data_dir": str(data_dir),
@@ -54,7 +54,7 @@ def configuration(data_dir: Path, batch_by: str, images: int) -> dict:
 
 
 def snakemake(clone: Path, config: dict, cores: int, *arguments: str) -> float:
-    """Run the workflow of the clone and return the seconds it took; fail with its output."""
+    """Run the workflow of the clone and return its seconds; if it fails, exit with its output."""
     path = clone / "benchmark.yaml"
     path.write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", *arguments]
@@ -75,7 +75,7 @@ def snakemake(clone: Path, config: dict, cores: int, *arguments: str) -> float:
 
 
 def report(predictions: Path) -> dict:
-    """Return what a prediction job measured of itself."""
+    """Return what a prediction job measured about itself."""
     return json.loads(pq.ParquetFile(predictions).metadata.metadata[b"nontrivial.report"])
 
 
@@ -88,7 +88,7 @@ def replay_alone(clone: Path, config: dict, cores: int) -> float:
         for target in plan.targets(experiment).values()
         if target.stored_as == target.name
     ]
-    folder = Path(tempfile.mkdtemp(dir=clone))  # the program reuses a result that it finds
+    folder = Path(tempfile.mkdtemp(dir=clone))  # otherwise, the program reuses the earlier result
     spec, output = folder / "targets.json", folder / "predictions.parquet"
     spec.write_text(canonical({"targets": targets}))
     results = clone / "results"
@@ -144,7 +144,10 @@ if __name__ == "__main__":
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with cifar10/")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument(
-        "--images", type=int, default=TEST_IMAGES, help="another number is taken from val"
+        "--images",
+        type=int,
+        default=TEST_IMAGES,
+        help="number of images; any other than the default is taken from val",
     )
     parser.add_argument("--batch-by", nargs="+", choices=BATCH_BY, default=list(BATCH_BY))
     given = parser.parse_args()

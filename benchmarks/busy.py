@@ -1,18 +1,18 @@
-"""Training beside a busy program, with and without ``OMP_WAIT_POLICY=PASSIVE``.
+"""Measure training beside a busy program, with and without ``OMP_WAIT_POLICY=PASSIVE``.
 
     python benchmarks/busy.py
 
-Two processes train the same network with the workflow's training loop, two threads each, pinned
-to the same two CPU cores. They differ in one environment variable, which OpenMP reads when torch
-is imported: ``passive`` has ``OMP_WAIT_POLICY=PASSIVE``, so that threads sleep while they wait;
-``default`` has no policy, so that they spin first. The two take turns, and the one that waits is
-stopped. Each round measures both alone and both beside a single-threaded busy loop, in
-alternating order, after a round that does not count.
+Two processes train the same network with the workflow's training loop. Each uses two threads, and
+both are pinned to the same two CPU cores. They differ in one environment variable, which OpenMP
+reads when torch is imported. In ``passive``, ``OMP_WAIT_POLICY=PASSIVE`` makes threads sleep while
+they wait. In ``default``, no policy is set, so threads spin first. The processes take turns, and
+the waiting one is stopped. Each round measures both alone and both beside a single-threaded busy
+loop, in alternating order. The first round does not count.
 
-Prints JSON. Each ratio pairs two turns of the same round: the geometric mean over rounds with a
-95% t interval of the logarithm. Targets: beside the busy loop ``passive`` keeps at least 0.5 of
-its rate alone; alone, the interval of ``passive`` to ``default`` does not lie below 0.97. Run it
-while nothing else does: the load before the run is printed. Linux only.
+Prints JSON. Each ratio pairs two turns of the same round: the geometric mean over rounds, with a
+95% t interval of the logarithm. There are two goals. Beside the busy loop, ``passive`` keeps at
+least 0.5 of its rate alone. Alone, the interval of ``passive`` over ``default`` is not below 0.97.
+Run this on an otherwise idle host: the load before the run is printed. Linux only.
 """
 
 import json
@@ -30,7 +30,7 @@ from datetime import date
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import torch  # before the library, which sets the policy where there is none
+import torch  # before the library, which sets the policy if none is set
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
@@ -63,13 +63,13 @@ def busy(
 
     Args:
         network: a built-in network that classifies.
-        batch_size: samples in a step.
+        batch_size: samples per step.
         size: side of the random images in pixels.
-        steps: steps in a turn.
-        rounds: turns of each kind, at least 2; one more is not counted.
+        steps: steps per turn.
+        rounds: turns of each kind, at least 2; one more does not count.
     """
     if rounds < 2:
-        raise UserError(f"--rounds {rounds}: an interval needs at least 2")
+        raise UserError(f"--rounds {rounds}: an interval needs at least 2; increase it")
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     if len(cores) < CORES:
         raise UserError(f"this benchmark needs {CORES} CPU cores, and {len(cores)} is available")
@@ -99,7 +99,7 @@ def busy(
     print(json.dumps(report, indent=2))
 
 
-# A training in a process of its own.
+# A training in a separate process.
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def busy_loop() -> Iterator[None]:
 
 
 def order(round_number: int) -> list[Turn]:
-    """Return the turns of a round; every other round takes them backwards."""
+    """Return the turns of a round; every other round reverses them."""
     return TURNS if round_number % 2 == 0 else TURNS[::-1]
 
 
@@ -192,7 +192,7 @@ def figures(seconds: dict[Turn, list[float]], samples: int) -> dict[str, object]
 
     Args:
         seconds: of each kind of turn, round by round.
-        samples: trained on in a turn.
+        samples: number of samples per turn.
     """
     passive, default = POLICIES
     return {

@@ -1,18 +1,18 @@
 """Measure Snakemake's own time and memory with many targets; print a table and JSON.
 
 For each number of targets, it copies this workflow to a temporary folder and times a first dry
-run, a real run, and a dry run and a real run of the finished workflow. Times are wall times; memory
+run, a real run, and a dry run and a real run of the finished workflow. Times are wall times. Memory
 is that of the largest process, which is Snakemake. Growth is the ratio of times divided by the
-ratio of targets, compared with the row above: 1 is linear.
+ratio of targets, compared with the row above. A growth of 1 is linear.
 
-Rules, profiles and input functions are the real ones, but jobs compute nothing: their ``python`` is
+Rules, profiles and input functions are the real ones, but jobs compute nothing. Their ``python`` is
 a shell script that writes each output, as large as a real target's file. The last column gives the
-wall time of a job and, in parentheses, the part of the script (the command line of an evaluate job,
-started without Snakemake).
+wall time per job and, in parentheses, how much of it the script takes (the command line of an
+evaluate job, started without Snakemake).
 
-The configuration is many trainings of ResNet34 on scikit-learn's digits, with one experiment each.
-An experiment has 44 targets, and as many named sets as make ``--per-experiment`` targets. The jobs
-that train, predict and plot come on top.
+The configuration contains many trainings of ResNet34 on scikit-learn's digits, with one experiment
+each. An experiment has 44 targets, plus enough named sets to make ``--per-experiment`` targets. The
+jobs that train, predict and plot are additional.
 """
 
 import argparse
@@ -66,7 +66,7 @@ done
 
 
 def configuration(targets: int, per_experiment: int) -> dict:
-    """Return a configuration with that many targets."""
+    """Return a configuration with this many targets."""
     experiments, rest = divmod(targets, per_experiment)
     if rest or per_experiment < STANDARD:
         raise SystemExit(
@@ -88,7 +88,7 @@ def configuration(targets: int, per_experiment: int) -> dict:
 
 
 def environment(folder: Path) -> Path:
-    """Make an environment with these packages in which ``python`` is the payload.
+    """Create an environment with these packages, in which ``python`` is the payload.
 
     Returns:
         The path of its real Python.
@@ -119,7 +119,7 @@ def run(command: list[str], folder: Path) -> dict[str, float]:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    process.returncode = os.waitstatus_to_exitcode(status)  # otherwise, Popen waits for it again
     if process.returncode:
         raise SystemExit(f"{shlex.join(command)} failed:\n{output.read_text()[-4000:]}")
     return {
@@ -226,7 +226,7 @@ if __name__ == "__main__":
     for number in sorted(given.targets):
         with tempfile.TemporaryDirectory() as temporary:
             results.append(measure(Path(temporary), number, given.per_experiment))
-        print(table(results), file=sys.stderr)  # the largest take long
+        print(table(results), file=sys.stderr)  # the largest ones take long
     print(
         json.dumps(
             {

@@ -2,25 +2,27 @@
 
     python benchmarks/dice_ceiling.py --data results/data/hippocampus
 
-Prints JSON, and the same as a table to standard error. A network that puts out logits on a
-coarse grid and enlarges them cannot draw every contour, however well it is trained. The oracle
-knows the masks: it chooses the logits on that grid, which the network's own upsampling
-enlarges and whose largest is the answer. Grid and upsampling are taken from the network, built
-for the size of the data.
+Prints JSON, and the same as a table to standard error. A network that computes logits on a coarse
+grid and upsamples them cannot draw every contour, however well it is trained. The oracle knows the
+masks. It chooses the logits on that grid; the network's own upsampling enlarges them, and the class
+with the largest logit is the prediction. Grid and upsampling are taken from the network, built for
+the size of the data.
 
-The oracle's Dice is that of the workflow, so that it compares with ``training.parquet``: the
-mean over subjects of the mean over foreground classes, counts summed over a subject's slices.
-It is a lower bound of the true ceiling: Adam finds a good answer and not surely the best one. It
-goes from smooth to sharp: cross-entropy leads at first, the soft Dice of ever larger logits, which
-nears that of the answer, in the end; the best answer on the way is kept. What a search of half as
-many iterations finds is printed too: where it is much lower, --iterations should grow. Slices
-without foreground need no search: the background alone is right everywhere.
+The oracle's Dice is computed like the workflow's, so you can compare it with ``training.parquet``:
+the mean over subjects of the mean over foreground classes, with counts summed over a subject's
+slices. It is a lower bound of the true ceiling, because Adam finds a good prediction but not
+necessarily the best one. The loss goes from smooth to sharp. Cross-entropy dominates at first, and
+at the end the soft Dice of increasingly large logits, which approaches the Dice of the prediction.
+The best prediction found is kept. The result of a search with half as many iterations is printed
+too. If it is much lower, increase --iterations. Slices without foreground need no search: all
+background is the correct prediction.
 
-``foreground`` is the Dice with all classes merged, of the same answer. ``right_class`` is the
-Dice if each pixel that is foreground, and was called so, had also got its right class. Where
-that is near 1 and ``dice`` is not, classes are the limit; where it is not, contours are.
+``foreground`` is the Dice of the same prediction with all foreground classes merged.
+``right_class`` is the Dice if each foreground pixel that was predicted as foreground also had its
+true class. If ``right_class`` is near 1 and ``dice`` is not, classes are the limit. If
+``right_class`` is not near 1, contours are the limit.
 
-With --model, the same figures of a trained network, in fp32, stand beside the oracle's.
+With --model, the same figures of a trained network, in fp32, are printed beside the oracle's.
 """
 
 import argparse
@@ -53,14 +55,15 @@ from nontrivial.training.losses import one_hot, soft_dice_loss
 from nontrivial.training.validation import BATCH_SIZE
 
 CPU = torch.device("cpu")  # a GPU sums the gradient of the upsampling in no fixed order
-PIXELS = 1 << 21  # searched together: they take some 100 bytes each in three classes
-CHECK = 10  # iterations from one look at the answer to the next
+PIXELS = 1 << 21  # searched together; each takes about 100 bytes with three classes
+CHECK = 10  # iterations between two evaluations of the prediction
 ITERATIONS = 400
-# From the first iteration to the last, in equal ratios. Of a dozen schedules this came farthest on
-# the hippocampus at 1 mm (0.909 on five subjects; the soft Dice alone 0.894) and on drawable masks.
+# From the first iteration to the last, in equal ratios. Of a dozen schedules, this one reached the
+# highest Dice on the hippocampus at 1 mm (0.909 on five subjects; soft Dice alone 0.894) and on
+# masks that the grid can represent.
 RATE = (1.0, 0.01)
 SHARPNESS = (2.0, 100.0)  # logits are multiplied by this in the loss
-CROSS_ENTROPY = (1.0, 0.1)  # weight beside the soft Dice
+CROSS_ENTROPY = (1.0, 0.1)  # weight relative to the soft Dice
 
 
 # The network's grid.
@@ -68,7 +71,7 @@ CROSS_ENTROPY = (1.0, 0.1)  # weight beside the soft Dice
 
 @dataclass(frozen=True)
 class Grid:
-    """What a network's logits go through last.
+    """The last step from a network's coarse logits to its output.
 
     Attributes:
         size: (height, width) of the map that the upsampling enlarges.
@@ -81,7 +84,7 @@ class Grid:
 
 @torch.inference_mode()
 def find_grid(model: nn.Module, channels: int, size: tuple[int, int]) -> Grid:
-    """Return the grid of a network's logits, seen in a forward pass.
+    """Return the grid of a network's logits, observed in a forward pass.
 
     Raises:
         UserError: the logits do not come from an upsampling module.
@@ -99,7 +102,10 @@ def find_grid(model: nn.Module, channels: int, size: tuple[int, int]) -> Grid:
         for hook in hooks:
             hook.remove()
     if not calls or not torch.equal(calls[-1][2], logits):
-        raise UserError("the network's last step is no torch.nn.Upsample: it has no coarse grid")
+        raise UserError(
+            "the network's last step is not a torch.nn.Upsample, so it has no coarse grid; choose"
+            " another network"
+        )
     upsampling, coarse, _ = calls[-1]
     return Grid(tuple(coarse.shape[2:]), upsampling)
 
@@ -108,16 +114,16 @@ def find_grid(model: nn.Module, channels: int, size: tuple[int, int]) -> Grid:
 
 
 def search(masks: Tensor, classes: int, grid: Grid, iterations: int) -> np.ndarray:
-    """Search the logits on the grid whose answer has the highest Dice.
+    """Search for the logits on the grid whose prediction has the highest Dice.
 
     Args:
         masks: (N, H, W), slices of one subject with foreground.
         classes: K, the background included.
         grid: of the logits.
-        iterations: of the search, which ends early where all is right.
+        iterations: of the search, which ends early if all pixels are correct.
 
     Returns:
-        Confusions of the best answer, (N, K, K).
+        Confusions of the best prediction, (N, K, K).
     """
     truth = one_hot(masks, classes)
     logits = torch.zeros(len(masks), classes, *grid.size, requires_grad=True)
@@ -144,7 +150,7 @@ def search(masks: Tensor, classes: int, grid: Grid, iterations: int) -> np.ndarr
 
 
 def between(ends: tuple[float, float], done: float) -> float:
-    """Return what lies at a fraction of the way, in equal ratios."""
+    """Interpolate geometrically at a fraction of the way."""
     return ends[0] * (ends[1] / ends[0]) ** done
 
 
@@ -154,7 +160,7 @@ def search_split(
     """Return the best confusions of all slices, (N, K, K).
 
     Args:
-        masks: (N, H, W), on the disk or not.
+        masks: (N, H, W), in memory or memory-mapped.
         subjects: (N,) name of the subject of each slice.
         classes: K, the background included.
         grid: of the logits.
@@ -162,7 +168,7 @@ def search_split(
     """
     pixels = masks[0].size
     best = np.zeros((len(masks), classes, classes), dtype=np.int64)
-    best[:, 0, 0] = pixels  # what slices without foreground keep
+    best[:, 0, 0] = pixels  # correct for slices without foreground
     for subject, rows in groups(masks, subjects, max(1, PIXELS // pixels)):
         best[rows] = search(torch.from_numpy(masks[rows]), classes, grid, iterations)
         score = subject_dice(subjects[rows], best[rows]).mean()
@@ -171,7 +177,7 @@ def search_split(
 
 
 def groups(masks: np.ndarray, subjects: np.ndarray, most: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (subject, rows) of slices with foreground, so many rows at most."""
+    """Yield (subject, rows) of slices with foreground, with at most this many rows."""
     foreground = np.array([mask.any() for mask in masks])
     for subject in np.unique(subjects):
         rows = np.flatnonzero(foreground & (subjects == subject))
@@ -196,7 +202,7 @@ def merged(confusions: np.ndarray) -> np.ndarray:
 
 
 def rightly_named(confusions: np.ndarray) -> np.ndarray:
-    """Return the confusions as if foreground that was called so had got its right class."""
+    """Return the confusions as if detected foreground had its true class."""
     named = confusions.copy()
     named[:, 1:, 1:] = 0
     diagonal = np.arange(1, confusions.shape[1])
@@ -212,7 +218,7 @@ def subject_dice(subjects: np.ndarray, confusions: np.ndarray) -> np.ndarray:
 
 
 def figures(subjects: np.ndarray, confusions: np.ndarray, names: list[str]) -> dict:
-    """Return the Dice in all its forms; ``names`` are those of the classes."""
+    """Return all variants of Dice; ``names`` are those of the classes."""
     dice = subject_dice(subjects, confusions)
     return {
         "dice": rounded(dice),
@@ -228,7 +234,7 @@ def rounded(dice: np.ndarray) -> float:
 
 @torch.inference_mode()
 def ask(model: nn.Module, description: Description, split: MappedSamples) -> np.ndarray:
-    """Return the confusions of a trained network's answers, (N, K, K)."""
+    """Return the confusions of a trained network's predictions, (N, K, K)."""
     normalize = normalization(description.mean, description.std, CPU)
     return np.concatenate(
         [
@@ -245,11 +251,11 @@ def measure(arguments: argparse.Namespace) -> dict:
     """Return what the program prints.
 
     Raises:
-        UserError: the data, the network and its weights do not fit together.
+        UserError: the data, the network and its weights do not belong together.
     """
     description = read_description(arguments.data / "dataset.json")
     if description.task != "segmentation":
-        raise UserError(f"{arguments.data}: Dice needs masks; give the data of a segmentation")
+        raise UserError(f"{arguments.data}: Dice needs masks; give segmentation data")
     names = description.classes
     images, masks = open_checked(arguments.data, arguments.split, description)
     table = samples.read(arguments.data / arguments.split / "samples.parquet")
@@ -288,7 +294,7 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def shown(report: dict) -> str:
-    """Return the report as lines for people."""
+    """Return the report as readable lines."""
     lines = [
         f"{report['data']}, {report['split']}: {report['subjects']} subjects,"
         f" {report['slices_with_foreground']} of {report['slices']} slices with foreground;"
@@ -318,7 +324,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--network", choices=segmenting, default="pspnet_resnet34")
     made.add_argument("--model", type=Path, help="its trained weights (safetensors)")
     made.add_argument("--iterations", type=int, default=ITERATIONS, help=f"default {ITERATIONS}")
-    made.add_argument("--threads", type=int, help="of the CPU's operations; default torch's choice")
+    made.add_argument(
+        "--threads", type=int, help="number of CPU threads; by default, torch's choice"
+    )
     return made
 
 

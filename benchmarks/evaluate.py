@@ -1,8 +1,9 @@
-"""Print what one evaluate job costs, as JSON: CPU and wall seconds of the whole process.
+"""Print the cost of one evaluate job as JSON: CPU and wall seconds of the whole process.
 
-Two targets of realistic size: 10,000 images in 10 classes, and 52 subjects with 50 slices in
-3 classes, each one of 44 targets in its file of predictions. Runs alternate with runs in which
-pyarrow may import pandas; the median of the paired differences is what keeping it out saves.
+Uses two targets of realistic size: 10,000 images in 10 classes, and 52 subjects with 50 slices in 3
+classes. Each is one of 44 targets in its predictions file. Runs alternate with runs in which
+pyarrow may import pandas. The median of the paired differences is the time saved by blocking
+pandas.
 """
 
 import argparse
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "workflow" / "scripts" / "evaluate_target.py"
 TARGETS = ["baseline", *(f"layer-{i}" for i in range(43))]
 LIMIT = 0.5  # CPU seconds per job
-# Runs the program as a module, so that its main block, which blocks pandas, is left out.
+# Runs the program as a module, which skips its main block and so does not block pandas.
 WITH_PANDAS = "from evaluate_target import *; command_line.run(evaluate_target)"
 
 
@@ -136,7 +137,7 @@ def measure(folder: Path, *, pandas: bool = False) -> dict[str, float]:
     command += ["--baseline", folder / "predictions.parquet"]
     command += ["--samples", folder / "samples.parquet", "--dataset", folder / "dataset.json"]
     command += ["--output", folder / "target.parquet"]
-    # As Snakemake starts a job with one thread.
+    # Snakemake starts a job with one thread like this.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(PROGRAM.parent)
     before, start = os.times(), time.perf_counter()
@@ -150,7 +151,9 @@ def measure(folder: Path, *, pandas: bool = False) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="pairs of runs; medians are printed")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="number of pairs of runs; medians are printed"
+    )
     runs = parser.parse_args().runs
     figures: dict[str, object] = {"limit_cpu_seconds": LIMIT, "runs": runs}
     for name, write in (("classification", classification), ("segmentation", segmentation)):

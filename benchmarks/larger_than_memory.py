@@ -1,16 +1,16 @@
-"""Train on a data set larger than memory, and on one that fits into a window: what each takes.
+"""Measure training on a data set larger than memory, and on one that fits into one window.
 
     python benchmarks/larger_than_memory.py --limit 4
 
-Writes random images as prepared data (removed at the end), drops them from the system's cache,
-and runs the workflow's own training program for one epoch in another process, with a network so
-small that feeding it is most of the work. Prints JSON: peak resident memory of that process
-beside what its libraries take, and how fast samples came, with the training and then without.
-Val and test are passed through once.
+Writes random images as prepared data (removed at the end) and drops them from the system's cache.
+Then runs the workflow's own training program for one epoch in another process. The network is so
+small that reading data is most of the work. Prints JSON: the peak resident memory of that process,
+the memory of its libraries, and the speed of reading samples, with the training and without it. Val
+and test are read once.
 
-With --limit, the process runs in a memory control group of Linux (version 1 or 2, where this
-user may make one) that is smaller than the data, so that the system's cache of their files,
-which counts there, cannot hold them either. The cache takes all that the process leaves of it.
+With --limit, the process runs in a Linux memory control group (version 1 or 2, if this user may
+create one) that is smaller than the data. The system's cache of the files counts in this group, so
+it cannot hold the data either. The cache uses all memory of the group that the process leaves.
 """
 
 import argparse
@@ -58,12 +58,12 @@ FACTORY = f"{Path(__file__).stem}:small"
 RECIPE = {"epochs": 1, "batch_size": 256, "learning_rate": 0.01}
 PIECE = 1024  # samples written at a time
 DEFAULT_GIB = 6.0
-SHARE = 1.5  # of the limit: the data, unless their size is given
-ONE_WINDOW = 0.9  # of a window: the data that fit into one
+SHARE = 1.5  # size of the data relative to the limit, unless given
+ONE_WINDOW = 0.9  # size of the data that fit into one window, relative to the window
 
 
 def small(classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
-    """Return a network that has little to compute."""
+    """Return a network with little to compute."""
     return nn.Sequential(
         nn.Conv2d(channels, 8, 8, stride=8),
         nn.ReLU(),
@@ -77,7 +77,7 @@ def small(classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
 
 
 def write_data(folder: Path, nbytes: int) -> int:
-    """Write prepared data with so many bytes in the train split; return its samples."""
+    """Write prepared data with this many bytes in the train split; return its samples."""
     train = nbytes // (int(np.prod(SHAPE)) + np.dtype(np.int64).itemsize)
     counts = {"train": train, "val": HELD_OUT, "test": HELD_OUT}
     generator = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def write_data(folder: Path, nbytes: int) -> int:
 
 
 def drop_from_cache(path: Path) -> None:
-    """Let the next reader read from the disk; else pages count where they were written."""
+    """Drop a file from the cache; otherwise, pages count in the group that wrote them."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb+") as file:
             os.fsync(file.fileno())  # only what is on the disk can be dropped
@@ -132,12 +132,12 @@ class Group:
     version: int
 
     def run(self, command: list[str]) -> list[str]:
-        """Return the command that runs another in the group from its first page on."""
+        """Return the command that runs another command in the group from its first page on."""
         enter = 'echo $$ > "$0" && exec "$@"'
         return ["sh", "-c", enter, str(self.folder / "cgroup.procs"), *command]
 
     def peak(self) -> int | None:
-        """Return the most bytes that the group held, the system's cache included."""
+        """Return the peak memory of the group in bytes, including the system's cache."""
         name = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}[self.version]
         path = self.folder / name  # Linux before 5.19 has no memory.peak
         return int(path.read_text()) if path.exists() else None
@@ -145,10 +145,10 @@ class Group:
 
 @contextmanager
 def limited(nbytes: int) -> Iterator[Group]:
-    """Yield a group that holds no more than that, and no swap.
+    """Yield a group with this limit and without swap.
 
     Raises:
-        UserError: this machine has no such groups, or this user may not make one.
+        UserError: this host has no such groups, or this user may not create one.
     """
     version, parent = parent_group()
     folder = parent / f"nontrivial-{os.getpid()}"
@@ -163,7 +163,7 @@ def limited(nbytes: int) -> Iterator[Group]:
     try:
         limit, swap = files
         if not (folder / limit).exists():
-            raise UserError(f"--limit: {parent} does not control memory; run without it")
+            raise UserError(f"--limit: {parent} does not control memory; run without --limit")
         (folder / limit).write_text(str(files[limit]))
         if (folder / swap).exists():  # not where the system has no swap
             (folder / swap).write_text(str(files[swap]))
@@ -173,7 +173,7 @@ def limited(nbytes: int) -> Iterator[Group]:
 
 
 def parent_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
-    """Return the version of the machine's memory groups, and the one to make a group in.
+    """Return the version of the host's memory groups, and the group to create one in.
 
     Raises:
         UserError: there are none.
@@ -184,13 +184,13 @@ def parent_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
         return 1, below(root / "memory", paths["memory"])
     if "" in paths and (root / "cgroup.controllers").exists():
         group = below(root, paths[""])
-        # A group with processes of its own hands no memory on: beside it, not in it.
+        # A group with its own processes passes no memory on, so create the new one beside it.
         return 2, group if group == root else group.parent
-    raise UserError("--limit: this machine has no control groups for memory; run without it")
+    raise UserError("--limit: this host has no control groups for memory; run without --limit")
 
 
 def below(root: Path, path: str) -> Path:
-    """Return the folder of this process's group, or the root where a container hides it."""
+    """Return the folder of this process's group, or the root if a container hides it."""
     folder = root / path.lstrip("/")
     return folder if folder.is_dir() else root
 
@@ -199,7 +199,7 @@ def below(root: Path, path: str) -> Path:
 
 
 def settings() -> dict:
-    """Return the training program's settings, the workflow's defaults filled in."""
+    """Return the training program's settings, with the workflow's defaults filled in."""
     network = {"factory": FACTORY, "kernels": "none.tsv", "task": "classification"}
     training = {"dataset": "random", "network": "small", "recipe": RECIPE}
     config = {
@@ -216,9 +216,9 @@ def settings() -> dict:
 
 
 def train(folder: Path, window: int) -> None:
-    """Train on the data in the folder and print what this process took."""
+    """Train on the data in the folder and print the cost of this process."""
     sample_order.WINDOW = window
-    # The libraries, which are counted apart; the optimizer imports the second one.
+    # The libraries, which are counted separately; the optimizer imports the second one.
     import_module("train_network")
     import_module("torch._dynamo")
     cpu = torch.device("cpu")
@@ -240,7 +240,7 @@ def train(folder: Path, window: int) -> None:
 
 
 def feed(folder: Path) -> float:
-    """Return the seconds in which an epoch's batches come from the disk, nothing being trained."""
+    """Return the seconds to read an epoch's batches from the disk, without training."""
     for name in ("images", "labels"):
         drop_from_cache(folder / "train" / f"{name}.npy")
     samples = place({"train": open_split(folder, "train")}, torch.device("cpu"))["train"]
@@ -251,7 +251,7 @@ def feed(folder: Path) -> float:
 
 
 def bytes_read() -> int | None:
-    """Return what this process has read from the disk, where the system tells."""
+    """Return the bytes this process has read from the disk, if the system reports them."""
     path = Path("/proc/self/io")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), None)
@@ -261,7 +261,7 @@ def bytes_read() -> int | None:
 
 
 def measure(folder: Path, nbytes: int, window: int, limit: int | None) -> dict[str, object]:
-    """Return the figures of one epoch on so many bytes of data."""
+    """Return the measurements of one epoch on this many bytes of data."""
     samples = write_data(folder, nbytes)
     os.chdir(Path(__file__).parent)  # where the factory is
     command = [sys.executable, __file__, "--train-only", str(folder), "--window"]
@@ -296,10 +296,10 @@ def order_of(samples: int, bytes_per_sample: int, window: int) -> list[sample_or
 
 
 def run(command: list[str]) -> str:
-    """Return what a program printed.
+    """Return the output of a program.
 
     Raises:
-        UserError: it failed; what it said stands on standard error.
+        UserError: it failed; its messages are on standard error.
     """
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == -9:
@@ -317,21 +317,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--gib",
         type=float,
-        help=f"size of the larger data; default {SHARE} times the limit, {DEFAULT_GIB} without",
+        help=f"size of the larger data; default {SHARE} times the limit, or {DEFAULT_GIB}",
     )
     made.add_argument(
         "--window",
         type=float,
         metavar="MIB",
         default=sample_order.WINDOW / MIB,
-        help="what is shuffled together (default %(default)g); memory follows it",
+        help="samples shuffled together (default %(default)g); determines memory",
     )
     made.add_argument(
-        "--folder", type=Path, help="write the data below this one; default the temporary folder"
+        "--folder", type=Path, help="write the data in this folder; default: the temporary folder"
     )
-    made.add_argument(
-        "--train-only", type=Path, help="data to train on: so the program calls itself"
-    )
+    made.add_argument("--train-only", type=Path, help="internal: data to train on")
     return made
 
 
@@ -344,7 +342,7 @@ def main(arguments: argparse.Namespace) -> None:
     size = int(arguments.gib * GIB) if arguments.gib else int(SHARE * (limit or 0))
     sizes = {"one_window": int(ONE_WINDOW * window), "larger": size or int(DEFAULT_GIB * GIB)}
     if sizes["larger"] <= window:
-        raise UserError(f"--gib: {arguments.gib:g} GiB fit into a window; take more")
+        raise UserError(f"--gib: {arguments.gib:g} GiB fit into one window; increase it")
     cases = {}
     for name, nbytes in sizes.items():
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -1,8 +1,8 @@
-"""Time and memory of preparing the real data sets, beside a bare nibabel loop over the volumes.
+"""Measure time and memory of preparing the real data sets, beside a bare nibabel loop.
 
     python benchmarks/prepare.py --data-dir data
 
-Prints JSON. Each measurement runs in a process of its own, imports included.
+Prints JSON. Each measurement runs in a separate process and includes imports.
 """
 
 import argparse
@@ -41,7 +41,7 @@ MIB = 1024  # getrusage counts KiB on Linux
 
 
 def measure(command: list[str], text: str = "") -> dict[str, float]:
-    """Run a command; return wall seconds, processor seconds and its peak memory in MiB."""
+    """Run a command; return wall seconds, CPU seconds and its peak memory in MiB."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     process.stdin.write(text)
@@ -52,7 +52,7 @@ def measure(command: list[str], text: str = "") -> dict[str, float]:
         sys.exit(f"{command[1]} failed")
     return {
         "seconds": round(time.perf_counter() - start, 2),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_mib": round(usage.ru_maxrss / MIB),
     }
 
@@ -82,7 +82,7 @@ def main() -> None:
     hippocampus["volumes_per_second"] = round(len(volumes) / 2 / hippocampus["seconds"], 1)
     hippocampus["bare_nibabel_loop"] = bare
     hippocampus["ratio_to_bare_loop"] = round(hippocampus["seconds"] / bare["seconds"], 2)
-    print(json.dumps({"processors": os.cpu_count(), **result}, indent=2))
+    print(json.dumps({"cores": os.cpu_count(), **result}, indent=2))
 
 
 if __name__ == "__main__":

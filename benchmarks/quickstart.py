@@ -1,7 +1,7 @@
-"""Time what a newcomer does: install, run the quick start, look again when nothing changed.
+"""Time the first steps of a new user: install, run the quick start, and dry-run it again.
 
-Works on a clone of this repository in a temporary folder and prints one JSON object. Needs the
-package index for the installation.
+Works on a clone of this repository in a temporary folder and prints one JSON object. The
+installation requires a package index.
 """
 
 import argparse
@@ -17,7 +17,7 @@ DRY_RUNS = 3
 
 
 def seconds(command: list[str], folder: Path) -> float:
-    """Run a command to its end and return the seconds it took; fail with its output."""
+    """Run a command and return its seconds; if it fails, exit with its output."""
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -26,7 +26,7 @@ def seconds(command: list[str], folder: Path) -> float:
 
 
 def measure(folder: Path) -> dict[str, object]:
-    """Clone, install, run, and run dry again."""
+    """Clone, install, run, and dry-run again."""
     clone = folder / "nontrivial"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     install = seconds(["make", ".venv/.installed"], clone)

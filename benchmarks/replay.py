@@ -3,27 +3,29 @@
     python benchmarks/replay.py --network resnet34 --samples 500 --batch-size 250
 
 Prints JSON to standard output and a table to standard error. The targets are the workflow's:
-baseline, every layer, the blocks in the reading first-unit, and the shortcuts. For each target,
-the naive loop zeroes the kernels, runs a forward pass over all samples, and restores. Both sides
-read the same normalized samples from memory and turn logits into classes. After a pass of each
-side over all samples, in which their answers are compared, they take turns in one process.
-setup_seconds is what replay takes once per network (tracing, folding) and is not in the ratio.
+baseline, every layer, the blocks in the reading first-unit, and the shortcuts. For each target, the
+naive loop zeroes the kernels, runs a forward pass over all samples, and restores the kernels. Both
+sides read the same normalized samples from memory and turn logits into predictions. First, each
+side passes over all samples once, and the predictions are compared. Then the sides take turns in
+one process. setup_seconds is the time that replay takes once per network (tracing, folding). It is
+not part of the ratio.
 
-The ratio is that to the naive loop in fp32, whatever the precision of replay. With replay in
-bf16, the naive loop in bf16 (automatic mixed precision, channels last) has a ratio of its own.
+The ratio is relative to the naive loop in fp32, whatever the precision of replay. If replay runs in
+bf16, there is also a ratio to the naive loop in bf16 (automatic mixed precision, channels last).
 
-The floor is the ratio of multiply-accumulates, of all taps and of live taps only (the product of
-a dead tap is zero). The share of the matrix-product rate counts live taps on both sides;
-convolutions that multiply less (Winograd) can exceed 1. Without --data, images and weights are
-random and the statistics of batch normalization are calibrated: speed does not depend on values.
+The floor is the ratio of multiply-accumulates, of all taps and of live taps only (the product of a
+dead tap is zero). The share of the matrix-product rate counts live taps on both sides. It can
+exceed 1 for convolutions that multiply less (Winograd). Without --data, images and weights are
+random and the statistics of batch normalization are calibrated, because speed does not depend on
+values.
 
 Peak memory is that of a process that runs only replay over the same samples: its whole resident
-set, libraries included, or what torch allocated on the GPU.
+set, including libraries, or the memory that torch allocated on the GPU.
 
-With --captum: captum's LayerFeatureAblation of each layer's whole output, the nearest method in
-a public library, attributing the logit of the class that the unchanged network predicts. It sets
-the output of a convolution to zero, not its kernel, so it also removes a bias. It handles single
-layers only, so all three methods are timed on the layer targets alone.
+With --captum, Captum's LayerFeatureAblation of each layer's whole output is also timed. It is the
+most similar method in a public library. It attributes the logit of the class that the unmodified
+network predicts. It sets the output of a convolution to zero, not its kernel, so it also removes a
+bias. It handles only single layers, so all three methods are timed on the layer targets alone.
 """
 
 import argparse
@@ -63,7 +65,7 @@ from nontrivial.replay import Replay
 from nontrivial.targets.enumeration import SETS, enumerate_targets
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE = 2048  # of the square matrices whose product gives the rate of the device
+SIDE = 2048  # of the square matrices whose product measures the rate of the device
 REPEATS = 10
 CALIBRATION = 4  # batches of random images
 CALIBRATION_BATCH = 16
@@ -156,7 +158,7 @@ def take_classes(outputs: Iterable[tuple]) -> None:
 @torch.inference_mode()
 def ablate(case: Case, classes: Iterable[Tensor]) -> Iterator[tuple]:
     """Yield (target, decrease of the logits by its ablation) for every target and batch."""
-    # Imported here so that it does not count in the memory of replay.
+    # Imported here so that it does not count towards the memory of replay.
     from captum.attr import LayerFeatureAblation
 
     def logit(images: Tensor, chosen: Tensor) -> Tensor:
@@ -234,13 +236,13 @@ def matrix_rate(device: torch.device, precision: str) -> float:
 
 @dataclass
 class Difference:
-    """How the logits of one side differ from those of the naive loop in fp32.
+    """Difference of one side's logits from those of the naive loop in fp32.
 
     Attributes:
-        answers: predicted classes that were compared: of samples, or of pixels.
-        changed: those that differ.
-        largest: of each batch and target, difference of two logits as a part of the largest logit.
-        margins: of changed answers, largest minus second largest logit in the naive loop.
+        answers: number of compared predictions, of samples or of pixels.
+        changed: number of predictions that differ.
+        largest: per batch and target, largest difference of a logit relative to the largest logit.
+        margins: of changed predictions, largest minus second largest logit in the naive loop.
     """
 
     answers: int = 0
@@ -273,7 +275,7 @@ Outputs = Callable[[Tensor], Iterable[tuple]]  # of a batch, each with its targe
 
 @torch.inference_mode()
 def compare(naive: Outputs, others: dict[str, Outputs], batches: Iterable[Tensor]) -> dict:
-    """Return the difference of each of the others from the naive loop."""
+    """Return the difference of each other side from the naive loop."""
     differences = {name: Difference() for name in others}
     for images in batches:
         expected = dict(naive(images))
@@ -353,7 +355,7 @@ def calibrate(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def measure(case: Case, precision: str, rounds: int, rates: dict[str, float]) -> dict[str, object]:
-    """Return the figures of replay in one precision and of the naive loops."""
+    """Return the measurements of replay in one precision and of the naive loops."""
     start = time.perf_counter()
     replay = case.replay(precision)
     synchronize(case.device)
@@ -422,7 +424,7 @@ def floor(cost) -> dict[str, float]:
 
 
 def measure_captum(case: Case, rounds: int) -> dict[str, object]:
-    """Return the figures of captum, of replay and of the naive loop, in fp32."""
+    """Return the measurements of Captum, replay and the naive loop, in fp32."""
     with torch.inference_mode():
         classes = [case.model(images).argmax(dim=1) for images in case.batches]
     replay = case.replay("fp32")
@@ -466,7 +468,7 @@ def peak(device: torch.device) -> int:
 
 
 def memory_of_child(name: str, precision: str, arguments: argparse.Namespace) -> dict:
-    """Return the memory of another process: of its libraries at the start, and its peak."""
+    """Return the memory of another process: its libraries at the start, and its peak."""
     command = [sys.executable, __file__, "--replay-only", "--network", name]
     command += ["--precision", precision]
     for option in ("samples", "batch_size", "device", "threads", "size", "data", "model"):
@@ -551,20 +553,32 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument(
-        "--network", nargs="+", choices=NETWORKS, required=True, help="-cifar: with the CIFAR stem"
+        "--network",
+        nargs="+",
+        choices=NETWORKS,
+        required=True,
+        help="network; -cifar means with the CIFAR stem",
     )
     made.add_argument("--samples", type=int, help="default 500; 64 in segmentation")
     made.add_argument("--batch-size", type=int, help="default 250; 64 in segmentation")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument(
-        "--precision", nargs="+", choices=devices.PRECISIONS, default=["fp32"], help="of replay"
+        "--precision",
+        nargs="+",
+        choices=devices.PRECISIONS,
+        default=["fp32"],
+        help="precision of replay",
     )
-    made.add_argument("--rounds", type=int, default=5, help="0: only compare answers")
-    made.add_argument("--threads", type=int, help="threads on the CPU; default torch's choice")
-    made.add_argument("--size", type=int, help="of random images; default 32, 64 in segmentation")
     made.add_argument(
-        "--data", type=Path, help="folder of prepared data, of which the test split is used"
+        "--rounds", type=int, default=5, help="number of rounds; 0 only compares predictions"
     )
+    made.add_argument(
+        "--threads", type=int, help="number of CPU threads; by default, torch's choice"
+    )
+    made.add_argument(
+        "--size", type=int, help="side of random images; default 32, or 64 in segmentation"
+    )
+    made.add_argument("--data", type=Path, help="folder of prepared data; uses its test split")
     made.add_argument("--model", type=Path, help="trained weights (safetensors); needs --data")
     made.add_argument(
         "--captum",
@@ -572,7 +586,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=CAPTUM_SAMPLES,
         metavar="SAMPLES",
-        help=f"also time captum in fp32, with this many samples (default {CAPTUM_SAMPLES})",
+        help=f"also time Captum in fp32, with this many samples (default {CAPTUM_SAMPLES})",
     )
     made.add_argument("--output", type=Path, help="write the JSON here instead of printing it")
     made.add_argument(

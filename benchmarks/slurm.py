@@ -1,11 +1,11 @@
-"""Count the submissions of one small workflow, and time it, with bundles of jobs and without.
+"""Count the submissions of one small workflow, and time it, with and without bundles of jobs.
 
-Starts a SLURM of its own on this machine (slurm-wlm and munge are installed, and it is root),
-with two nodes and a fake GPU on each, and runs the workflow twice, from nothing to the summary:
-as profiles/slurm says, and with its bundles taken out. The nodes share the real processors of this
-machine, so a run never has more than a few jobs in the queue. Many of the seconds are waiting:
-from one look at the queue to the next the plugin lets 1, 11, 21, ... seconds pass until it sees a
-job that has ended. Prints one JSON object.
+Starts SLURM on this host, which requires slurm-wlm, munge and root. It has two nodes with a fake
+GPU each. Runs the workflow twice, from an empty results folder to the summary: with profiles/slurm,
+and with the same profile without bundles. The nodes share the CPU cores of this host, so a run
+never has more than a few jobs in the queue. Many of the seconds are waiting: between two polls of
+the queue, the plugin waits 1, 11, 21, ... seconds until it sees a finished job. Prints one JSON
+object.
 """
 
 import argparse
@@ -43,14 +43,14 @@ CONFIG = {
 
 
 def without_bundles(profile: Path) -> None:
-    """Take the bundles out of a profile."""
+    """Remove the bundles from a profile."""
     settings = yaml.safe_load(profile.read_text())
     del settings["groups"], settings["group-components"]
     profile.write_text(yaml.safe_dump(settings))
 
 
 def run(clone: Path, python: Path, cluster: Cluster) -> dict[str, object]:
-    """Run the workflow of the clone; fail with its output."""
+    """Run the workflow of the clone; if it fails, exit with its output."""
     (clone / "benchmark.yaml").write_text(yaml.safe_dump(CONFIG))
     command = [python, "-m", "snakemake", "summary", "--configfile", "benchmark.yaml"]
     command += ["--workflow-profile", "profiles/slurm", "--jobs", str(JOBS)]

@@ -1,35 +1,36 @@
-"""Pair our training loop with the recipe that users know: samples per second of both.
+"""Compare the workflow's training loop with a standard PyTorch loop, in samples per second.
 
     python benchmarks/train.py --network resnet34 pspnet_resnet34
 
-Prints JSON, and the same as a table to standard error. Same network with the same first weights,
-same samples, batch size, number of steps and kinds of augmentation, thread count; the sides take
-turns in one process, round by round, after a round of each that is not counted. To reach 1.3 on
-two CPU cores; 5 on a GPU.
+Prints JSON, and the same as a table to standard error. Both sides have the same network with the
+same initial weights, and the same samples, batch size, number of steps, kinds of augmentation and
+thread count. They take turns in one process, round by round, after one round of each that does not
+count. The goal is a ratio of 1.3 on two CPU cores and of 5 on a GPU.
 
-Ours is ``nontrivial.training.loop.Training``; a round is one of its epochs, without a score on val.
-Beside the chosen precision stands the same loop in fp32, so that one sees what the arithmetic
-gains and what the feeding; with --compile, also the chosen precision compiled.
+"Ours" is ``nontrivial.training.loop.Training``. A round is one of its epochs, without validation.
+The same loop also runs in fp32, which shows how much of the gain comes from the arithmetic and how
+much from loading data. With --compile, the chosen precision also runs compiled.
 
-Theirs is a torch Dataset over the same arrays in memory, a DataLoader (shuffled, full batches,
-workers that live through all rounds, memory pinned for a GPU), torchvision's transforms v2 on
-each sample, SGD with Nesterov momentum, OneCycleLR, cross-entropy (our loss in segmentation), the
-loss read once a round; fp32 on the CPU, on a GPU automatic mixed precision in bf16. All else is
-as torch comes: contiguous images, no fused optimizer, not compiled, cuDNN free to choose. It is
-run with each number of --workers, and the ratio is that to the fastest of them.
+"Theirs" is the standard loop: a torch Dataset over the same arrays in memory, a DataLoader
+(shuffled, full batches, persistent workers, pinned memory on a GPU), torchvision's transforms v2 on
+each sample, SGD with Nesterov momentum, OneCycleLR and cross-entropy (our loss in segmentation).
+The loss is read once per round. The precision is fp32 on the CPU and automatic mixed precision in
+bf16 on a GPU. Everything else has torch's defaults: contiguous images, no fused optimizer, no
+compilation, cuDNN free to choose. It runs with each number of --workers, and the ratio is relative
+to the fastest of them.
 
-Both are timed by one clock around the round, the device waited for: on our side it counts the
-checks at the end of an epoch, on theirs the first batch, which no worker has made ahead. Without
---data, images and labels are random: speed does not depend on values.
+Both are timed by one clock around the round, which includes waiting for the device. Our side
+includes the checks at the end of an epoch. Their side includes the first batch, which no worker has
+prepared ahead. Without --data, images and labels are random, because speed does not depend on
+values.
 
-    python benchmarks/train.py --to-accuracy 0.84 --data FOLDER --device cuda \\
+    python benchmarks/train.py --to-accuracy 0.84 --data FOLDER --device cuda \
         --configfile config/config.yaml --training cifar10-resnet34
 
-Times one training from nothing to its score on the test split (Dice in segmentation), with seed
-0, and says whether that reached the number. The seconds count from the start of the process, the
-imports included, over the last epoch of the recipe to the end of the test score, with the score
-on val after each epoch, as the workflow takes it; preparing the data is not in them. Needs Linux,
-which knows when a process started.
+Times one training from the start to its score on the test split (Dice in segmentation), with seed
+0, and reports whether the score reached the number. The time starts with the process and includes
+imports, all epochs of the recipe, validation after each epoch as in the workflow, and the test
+score. It does not include preparing the data. Requires Linux, which reports when a process started.
 """
 
 import argparse
@@ -79,15 +80,15 @@ from nontrivial.training.validation import METRICS, score
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
 ROUNDS = 5
-# A round starts with an empty queue of batches: on a GPU, where steps are short, it has to be
-# long enough for that not to count.
+# A round starts with an empty queue of batches. On a GPU, where steps are short, a round must be
+# long enough to make that negligible.
 STEPS = {"cpu": 20, "cuda": 200}
 TO_REACH = {"cpu": 1.3, "cuda": 5.0}
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Random samples, and what a recipe says about them beside the batch size."""
+    """Random samples and the settings of a recipe for them."""
 
     batch_size: int
     size: int
@@ -121,18 +122,18 @@ LEARNING_RATE = 0.01  # low enough for random labels
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides train.
+    """A network and samples that both sides train.
 
     Attributes:
         task: ``classification`` or ``segmentation``.
-        network: makes the network on the CPU, with the same weights each time.
-        images: (N, C, H, W), bytes or float32, in memory; N is the samples of a round.
+        network: builds the network on the CPU, with the same weights each time.
+        images: (N, C, H, W), bytes or float32, in memory; N is the number of samples per round.
         labels: (N,) int64, or (N, H, W) uint8.
         mean: per channel, in stored units.
         std: per channel, in stored units.
-        recipes: of each variant of ours, the chosen one first; they differ in arithmetic only.
-            Their epochs are the rounds, the uncounted one included.
-        device: where everything is trained.
+        recipes: by variant of ours, the chosen one first; they differ only in arithmetic.
+            Their epochs are the rounds, including the one that does not count.
+        device: where both sides train.
     """
 
     task: str
@@ -157,7 +158,7 @@ class Case:
 
 
 def ours(case: Case, recipe: Recipe) -> Iterator[Epoch]:
-    """Train a round at each step of the iterator."""
+    """Train one round at each step of the iterator."""
     channels, *size = case.images.shape[1:]
     description = Description(
         task=case.task,
@@ -181,7 +182,7 @@ def ours(case: Case, recipe: Recipe) -> Iterator[Epoch]:
 
 
 class InMemory(Dataset):
-    """What users write: one transformed sample at a time."""
+    """A standard dataset: one transformed sample at a time."""
 
     def __init__(self, case: Case) -> None:
         self.images, self.labels = case.images, case.labels
@@ -200,9 +201,9 @@ class InMemory(Dataset):
 
 
 class Intensity(v2.Transform):
-    """Brightness and contrast of a normalized image, as ours has them.
+    """Change brightness and contrast of a normalized image as our side does.
 
-    ColorJitter multiplies the brightness and cuts off what leaves 0 to 1: not for MRI.
+    ColorJitter multiplies the brightness and clips to 0 to 1, which does not suit MRI.
     """
 
     def __init__(self, brightness: float, contrast: float) -> None:
@@ -222,7 +223,7 @@ class Intensity(v2.Transform):
 
 
 def transforms(case: Case) -> v2.Compose:
-    """Return torchvision's counterparts of the recipe's augmentation and of the normalization."""
+    """Return torchvision's equivalents of the recipe's augmentation and normalization."""
     change: Augmentation = case.recipe.augmentation
     chain: list[nn.Module] = []
     if change.crop_padding:
@@ -235,10 +236,10 @@ def transforms(case: Case) -> v2.Compose:
                 change.rotation,
                 translate=(change.translation, change.translation),
                 scale=(1 - change.scale, 1 + change.scale),
-                interpolation=v2.InterpolationMode.BILINEAR,  # masks: always the nearest pixel
+                interpolation=v2.InterpolationMode.BILINEAR,  # masks always use the nearest pixel
             )
         )
-    # Bytes become 0 to 1; what is stored as float stays as it is.
+    # Bytes are scaled to 0 to 1; floats stay as they are.
     scale = 255.0 if case.images.dtype == np.uint8 else 1.0
     chain += [
         v2.ToDtype(torch.float32, scale=True),
@@ -250,7 +251,7 @@ def transforms(case: Case) -> v2.Compose:
 
 
 def theirs(case: Case, workers: int) -> Iterator[float]:
-    """Train a round at each step of the iterator, which gives the last loss."""
+    """Train one round at each step of the iterator, which yields the last loss."""
     recipe, gpu = case.recipe, case.device.type == "cuda"
     model = case.network().to(case.device).train()
     loader = DataLoader(
@@ -273,7 +274,7 @@ def theirs(case: Case, workers: int) -> Iterator[float]:
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * len(loader)
     )
     for _ in range(recipe.epochs):
-        # What our side sets for repeatable results is not theirs.
+        # Settings of our side for reproducible results do not apply to theirs.
         with torch.backends.cudnn.flags(enabled=True):
             for images, labels in loader:
                 images = images.to(case.device, non_blocking=True)
@@ -298,7 +299,7 @@ def their_loss(case: Case, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that the work takes, on the GPU too."""
+    """Return the seconds that the work takes, including work on the GPU."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -312,7 +313,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure(case: Case, workers: list[int]) -> dict[str, object]:
-    """Return the figures of both sides."""
+    """Return the measurements of both sides."""
     taken: dict[str, list[float]] = {}
     with ExitStack() as stack, without_lines():
         sides = {name: ours(case, recipe) for name, recipe in case.recipes.items()}
@@ -329,7 +330,7 @@ def measure(case: Case, workers: list[int]) -> dict[str, object]:
 
 @contextmanager
 def without_lines() -> Iterator[None]:
-    """Silence the loop's lines: they tell of one training, and here several take turns."""
+    """Silence the loop's messages: they describe one training, but here several take turns."""
     level = log.level
     log.setLevel("WARNING")
     try:
@@ -339,7 +340,7 @@ def without_lines() -> Iterator[None]:
 
 
 def figures_of(case: Case, taken: dict[str, list[float]]) -> dict[str, object]:
-    """Return what the seconds of each side in each round come to."""
+    """Return rates and ratios from the seconds of each side in each round."""
     middle = {name: median(values) for name, values in taken.items()}
     fastest = min((name for name in taken if name not in case.recipes), key=middle.__getitem__)
     return {
@@ -356,7 +357,7 @@ def figures_of(case: Case, taken: dict[str, list[float]]) -> dict[str, object]:
 
 
 def ratios(of: list[float], to: list[float]) -> dict[str, float]:
-    """Return how many times longer one side took than the other, over the rounds."""
+    """Return the ratio of the seconds of two sides, over the rounds."""
     return spread([first / second for first, second in zip(of, to, strict=True)])
 
 
@@ -373,7 +374,7 @@ def rounded(value: float) -> float:
 
 
 def complete_recipe(network: str, settings: dict) -> Recipe:
-    """Return the recipe of a built-in network, checked and with the workflow's defaults.
+    """Return a checked recipe of a built-in network, with the workflow's defaults.
 
     Raises:
         UserError: a key is unknown or its value not allowed.
@@ -391,7 +392,7 @@ def complete_recipe(network: str, settings: dict) -> Recipe:
 
 
 def training_of(config: dict, training: str) -> tuple[dict, Recipe]:
-    """Return (network, recipe) of a training as the workflow's rule gets them.
+    """Return (network, recipe) of a training as the workflow's rule receives them.
 
     The network is its ``name`` and ``factory`` (or None).
 
@@ -409,7 +410,7 @@ def training_of(config: dict, training: str) -> tuple[dict, Recipe]:
 
 
 def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str, object]]:
-    """Return a network's case, and what it was made of."""
+    """Return a network's case and its description."""
     task = NETWORKS[name].task
     defaults = DEFAULTS[task]
     steps = arguments.steps or STEPS[arguments.device]
@@ -475,7 +476,7 @@ def make_recipes(name: str, batch_size: int, arguments: argparse.Namespace) -> d
 
 
 def random_samples(task: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images, bytes or float32, and labels or masks."""
+    """Return images (bytes or float32) and labels or masks."""
     generator = np.random.default_rng(SEED)
     defaults = DEFAULTS[task]
     shape = (count, defaults.channels, size, size)
@@ -486,13 +487,13 @@ def random_samples(task: str, count: int, size: int) -> tuple[np.ndarray, np.nda
     return images, generator.integers(0, defaults.classes, count)
 
 
-# The time to a score.
+# The time to reach a score.
 
 
 def to_accuracy(
     network: dict, recipe: Recipe, data: Path, wanted: float, device: torch.device
 ) -> dict[str, object]:
-    """Train once from nothing and return the seconds it took and the score on test.
+    """Train once and return the seconds since the process started and the score on test.
 
     Args:
         network: ``name`` and ``factory`` (or None).
@@ -502,7 +503,7 @@ def to_accuracy(
         device: where to train.
 
     Raises:
-        UserError: network, recipe and data do not fit together, or the loss is not finite.
+        UserError: network, recipe and data do not belong together, or the loss is not finite.
     """
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
@@ -543,7 +544,7 @@ def seconds_since_start() -> float:
 
 
 def read_training(arguments: argparse.Namespace) -> tuple[dict, Recipe]:
-    """Return (network, recipe) that a time to a score is asked for."""
+    """Return the (network, recipe) to time until a score."""
     if arguments.configfile:
         return training_of(read_file(arguments.configfile, yaml.safe_load), arguments.training)
     (name,) = arguments.network or ["resnet34"]
@@ -558,7 +559,7 @@ def read_file(path: Path, read: Callable[[str], object]) -> dict:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read ({reason}); correct it") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no keys with values; see config/README.md")
+        raise UserError(f"{path}: contains no keys with values; see config/README.md")
     return content
 
 
@@ -566,7 +567,7 @@ def read_file(path: Path, read: Callable[[str], object]) -> dict:
 
 
 def table(figures: dict) -> str:
-    """Return one case as lines for people."""
+    """Return one case as readable lines."""
     lines = [
         f"{figures['network']}: {figures['steps_per_round']} steps of {figures['batch_size']}"
         f" samples ({figures['data']}) of {figures['size'][0]} x {figures['size'][1]} a round,"
@@ -602,7 +603,7 @@ def shown(figures: dict[str, float]) -> str:
 
 
 def line(figures: dict) -> str:
-    """Return the time to a score as a line for people."""
+    """Return the time to a score as a readable line."""
     return (
         f"{figures['network']} on {figures['data']}: {figures['wall_seconds']:.1f} s from nothing"
         f" to test {figures['metric']} {figures['test']:.4f}"
@@ -612,7 +613,7 @@ def line(figures: dict) -> str:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return the reader of a whole number from there on."""
+    """Return a parser for whole numbers from a minimum."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -631,38 +632,51 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument(
-        "--data", type=Path, help="folder of prepared data: take the first samples of its train"
+        "--data",
+        type=Path,
+        help="folder of prepared data; uses the first samples of its train split",
     )
     made.add_argument("--output", type=Path, help="write the JSON here instead of printing it")
 
     paired = made.add_argument_group("both loops, in turns")
-    paired.add_argument("--precision", choices=devices.PRECISIONS, help="of ours; default bf16")
     paired.add_argument(
-        "--threads", type=at_least(1), help="of the CPU's operations; default torch's choice"
+        "--precision", choices=devices.PRECISIONS, help="precision of ours; default bf16"
+    )
+    paired.add_argument(
+        "--threads", type=at_least(1), help="number of CPU threads; by default, torch's choice"
     )
     paired.add_argument(
         "--workers",
         type=at_least(0),
         nargs="+",
-        help="of their DataLoader; default 0 1 2 on the CPU, 4, 8 and the cores on a GPU",
+        help="workers of their DataLoader; default 0 1 2 on the CPU, 4, 8 and the cores on a GPU",
     )
     paired.add_argument("--batch-size", type=at_least(2), help="default 128; 16 in segmentation")
-    paired.add_argument("--size", type=at_least(8), help="of random images; default 32, or 64")
+    paired.add_argument(
+        "--size", type=at_least(8), help="side of random images; default 32, or 64 in segmentation"
+    )
     paired.add_argument(
         "--steps",
         type=at_least(1),
-        help=f"of a round; default {STEPS['cpu']}, {STEPS['cuda']} on a GPU",
+        help=f"steps per round; default {STEPS['cpu']}, {STEPS['cuda']} on a GPU",
     )
     paired.add_argument("--rounds", type=at_least(1), help=f"default {ROUNDS}")
     paired.add_argument("--compile", action="store_true", help="also time ours compiled")
 
     single = made.add_argument_group("one training, from nothing to a score")
     single.add_argument(
-        "--to-accuracy", type=float, metavar="SCORE", help="to reach on the test split of --data"
+        "--to-accuracy",
+        type=float,
+        metavar="SCORE",
+        help="score to reach on the test split of --data",
     )
     single.add_argument("--recipe", type=Path, help="JSON file with the keys of a recipe")
-    single.add_argument("--configfile", type=Path, help="take network and recipe from here: ...")
-    single.add_argument("--training", help="... those of this training")
+    single.add_argument(
+        "--configfile",
+        type=Path,
+        help="take network and recipe from this configuration; needs --training",
+    )
+    single.add_argument("--training", help="name of the training in --configfile")
     return made
 
 
@@ -680,7 +694,7 @@ SINGLE_ONLY = ("recipe", "configfile", "training")
 
 
 def refuse_contradictions(arguments: argparse.Namespace) -> None:
-    """Refuse options that mean nothing beside each other.
+    """Refuse options that contradict each other.
 
     Raises:
         UserError: naming the option.
@@ -691,12 +705,14 @@ def refuse_contradictions(arguments: argparse.Namespace) -> None:
         return ", ".join(f"--{name.replace('_', '-')}" for name in found)
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no GPU here")
+        raise UserError("--device cuda: torch finds no GPU; use --device cpu")
     if arguments.to_accuracy is None:
         if found := given(*SINGLE_ONLY):
             raise UserError(f"{found}: only with --to-accuracy; leave it out")
         if arguments.data and arguments.size:
-            raise UserError("--size is that of random images: prepared data have their own")
+            raise UserError(
+                "--size is for random images, and prepared data have their own size; leave it out"
+            )
         return
     if found := given(*PAIRED_ONLY):
         raise UserError(f"{found}: not with --to-accuracy, where the recipe decides; leave it out")

@@ -63,7 +63,7 @@ def test_memory_follows_the_window_and_not_the_data(tmp_path):
 
 def test_data_that_fit_into_a_window_are_refused(benchmark, tmp_path):
     arguments = benchmark.parser().parse_args(["--gib", "0.5", "--folder", str(tmp_path)])
-    with pytest.raises(UserError, match=r"0\.5 GiB fit into a window"):
+    with pytest.raises(UserError, match=r"0\.5 GiB fit into one window"):
         benchmark.main(arguments)
 
 

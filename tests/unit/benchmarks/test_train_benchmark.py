@@ -293,7 +293,7 @@ def test_numbers_out_of_range_are_refused(benchmark, options, capsys):
         ('{"epochs": 1, "speed": 2}', "unknown key 'speed'"),
         ('{"epochs": 0}', "recipe.epochs"),
         ("{", "cannot be read"),
-        ("[1]", "holds no keys"),
+        ("[1]", "contains no keys"),
     ],
 )
 def test_an_invalid_recipe_is_refused(benchmark, tmp_path, text, message):
