@@ -287,7 +287,9 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
     if arguments.model:
         factory = NETWORKS[arguments.network].factory
-        model, _ = load_trained(factory, description.factory_arguments, arguments.model)
+        model, _ = load_trained(
+            {"factory": factory}, description.factory_arguments, arguments.model
+        )
         answers = ask(model, description, MappedSamples(images, masks, CPU))
         report["trained"] = figures(subjects, answers, names)
     return report | {"versions": devices.versions()}

@@ -314,7 +314,7 @@ def make_case(name: str, arguments: argparse.Namespace) -> tuple[Case, dict[str,
         images = torch.randn(count, channels, *size)
     if arguments.model:
         model, _ = load_trained(
-            NETWORKS[name].factory, description.factory_arguments, arguments.model
+            {"factory": NETWORKS[name].factory}, description.factory_arguments, arguments.model
         )
     else:
         model = build(name, None, classes, channels, size)

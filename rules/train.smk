@@ -12,6 +12,7 @@
 rule check_network:
     input:
         dataset=description,
+        arrays=ancient(prepared("train", "val", "test")),
         kernels=ancient(lambda w: PLAN.kernel_table(w.training)),
     output:
         f"{RESULTS}/networks/{{training}}/checked.json",
@@ -21,6 +22,7 @@ rule check_network:
         f"{BENCHMARKS}/check_network/{{training}}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: lambda w: PLAN.config["trainings"][w.training]["recipe"]["threads"]
     params:
         settings=lambda w: PLAN.training_settings(w.training),
         kernels=lambda w: PLAN.structure(w.training),
@@ -64,16 +66,13 @@ rule train:
         checkpoint_minutes=untracked(PLAN.config["checkpoint_minutes"]),
     # With exec, signals reach the training instead of the shell.
     shell:
-        "python {params.check:q}"
-        " --settings {params.settings:q}"
-        ' --data "$(dirname {input.dataset:q})"'
-        " --kernels {input.kernels:q}"
-        " --log {log:q}"
-        " && exec python {params.on_gpu:q} python {params.program:q}"
+        "exec python {params.on_gpu:q} python {params.program:q}"
         " --settings {params.settings:q}"
         " --seed {wildcards.seed}"
         ' --data "$(dirname {input.dataset:q})"'
         " --kernels {params.kernels:q}"
+        " --check {params.check:q}"
+        " --kernel-table {input.kernels:q}"
         " --output {output.model:q}"
         " --snapshots {output.snapshots:q}"
         " --history {output.history:q}"

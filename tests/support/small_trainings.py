@@ -224,7 +224,9 @@ def arguments_of(folder, settings, out, task="classification", seed=0):
     return [word for pair in pairs.items() for word in pair]
 
 
-def run(folder, settings, task="classification", seed=0, out="out", code="code", seconds=600):
+def run(
+    folder, settings, task="classification", seed=0, out="out", code="code", seconds=600, **check
+):
     target = folder / out
     train_network(
         settings,
@@ -237,5 +239,6 @@ def run(folder, settings, task="classification", seed=0, out="out", code="code",
         target / "model.json",
         code,
         seconds / 60,
+        **check,
     )
     return target

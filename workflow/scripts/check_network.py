@@ -20,7 +20,7 @@ def check_network(settings: dict, data: Path, kernels: Path, output: Path | None
     """Check a network against its kernel table, data and recipe.
 
     Args:
-        settings: ``{"network": {"name", "factory"}, "recipe": {...}}``.
+        settings: ``{"network": {"name", "factory", "arguments"}, "recipe": {...}}``.
         data: folder of the prepared data.
         kernels: kernel table of the network.
         output: file to write (JSON): numbers of kernels and of parameters; None writes nothing.
@@ -32,7 +32,7 @@ def check_network(settings: dict, data: Path, kernels: Path, output: Path | None
     description = read_description(data / "dataset.json")
     refuse_misfit(network["name"], description, recipe, data)
     fix_arithmetic(recipe.threads)
-    model = construct(network["factory"], *description.factory_arguments)
+    model = construct(network["factory"], *description.factory_arguments, network.get("arguments"))
     table = read_table(kernels)
     try:
         checks.check_network(

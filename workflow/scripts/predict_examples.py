@@ -27,7 +27,8 @@ def predict_examples(settings: dict, data: Path, model: Path, targets: Path, out
     """Store image, true mask and predicted mask of each example slice and target.
 
     Args:
-        settings: ``network`` (``name``, ``factory``), ``precision``, ``split``, ``subjects``.
+        settings: ``network`` (``name``, ``factory``, ``arguments``), ``precision``, ``split``,
+            ``subjects``.
         data: folder of the prepared data of a segmentation.
         model: weights (safetensors).
         targets: spec file of the targets.
@@ -44,7 +45,7 @@ def predict_examples(settings: dict, data: Path, model: Path, targets: Path, out
     table = samples.read(data / settings["split"] / "samples.parquet").to_pydict()
     rows = choose(table["subject"], table["slice"], masks, settings["subjects"])
 
-    network, _ = load_trained(settings["network"]["factory"], description.factory_arguments, model)
+    network, _ = load_trained(settings["network"], description.factory_arguments, model)
     wanted = read_spec(targets, convolutions(network))
     chosen = {"examples": (images[rows], masks[rows])}
     setup = set_up(network, description, chosen, settings["precision"])

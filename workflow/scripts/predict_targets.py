@@ -43,7 +43,8 @@ def predict_targets(
     code are reused.
 
     Args:
-        settings: ``network`` (``name``, ``factory``), ``precision``, ``batch_size``, ``split``.
+        settings: ``network`` (``name``, ``factory``, ``arguments``), ``precision``, ``batch_size``,
+            ``split``.
         data: folder of the prepared data.
         model: weights (safetensors), with the digest of the kernel table in their metadata.
         kernels: kernel table of the network.
@@ -62,7 +63,7 @@ def predict_targets(
             "settings": settings,
             "targets": file_digest(targets),
             "weights": file_digest(model),
-            "data": file_digest(data / "dataset.json"),
+            "data": description.content_digest,
             "kernels": structure_digest(table),
             "code": code,
         }
@@ -73,9 +74,7 @@ def predict_targets(
             log.info("%s: reused; weights, data, targets and code are unchanged", output)
             return
         wanted = read_spec(targets, {kernel.path for kernel in table})
-        network, metadata = load_trained(
-            settings["network"]["factory"], description.factory_arguments, model
-        )
+        network, metadata = load_trained(settings["network"], description.factory_arguments, model)
         _refuse_other_table(metadata, table, model, kernels)
         split, precision = settings["split"], settings["precision"]
         arrays = {split: open_checked(data, split, description)}

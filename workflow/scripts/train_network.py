@@ -1,5 +1,7 @@
 """Train one network on one data set with one recipe and one seed."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,6 +41,8 @@ def train_network(
     digest: Path,
     code: str,
     checkpoint_minutes: float = 10,
+    check: Path | None = None,
+    kernel_table: Path | None = None,
 ) -> None:
     """Train a network, validate it after each epoch, and test it once after the last epoch.
 
@@ -46,7 +50,7 @@ def train_network(
     reused. An interrupted training resumes from its last checkpoint.
 
     Args:
-        settings: ``{"network": {"name", "factory"}, "recipe": {...}}``.
+        settings: ``{"network": {"name", "factory", "arguments"}, "recipe": {...}}``.
         seed: of the initialization and of everything random in the training.
         data: folder of the prepared data.
         kernels: digest of the structure of the kernel table, for the metadata of the weights.
@@ -57,6 +61,8 @@ def train_network(
         code: fingerprint of the code.
         checkpoint_minutes: time between two checkpoints, which are beside the output until the
             training ends.
+        check: ``check_network.py``, to be run before a training starts; None checks nothing.
+        kernel_table: kernel table of the network, for the check.
 
     Raises:
         UserError: settings, data and network do not fit together, the loss is not finite, or
@@ -69,21 +75,30 @@ def train_network(
     origin = {
         "configuration": canonical(settings),
         "seed": str(seed),
-        "data": file_digest(data / "dataset.json"),
+        "data": description.content_digest,
         "kernels": kernels,
         "code": code,
     }
     fix_arithmetic(recipe.threads)
     outputs, folder = [output, snapshots, history, digest], output.parent
-    with reused(outputs, content_digest(origin)) as is_done, located(folder):
+    # Until everything is recorded, a signal must not interrupt what follows the training.
+    with (
+        noticed() as interruption,
+        reused(outputs, content_digest(origin)) as is_done,
+        located(folder),
+    ):
         if is_done:
             log.info("%s: reused; data, recipe, seed and code are unchanged", folder)
             return
+        if check is not None:
+            _run_check(check, settings, data, kernel_table, interruption)
         # The RNG state of one device type means nothing to another.
         origin["device type"] = devices.pick().type
         checkpoints = Checkpoints(folder, origin, 60 * checkpoint_minutes)
-        with noticed() as interruption, devices.out_of_memory_explained(recipe.batch_size):
-            model = initialize(network["factory"], *description.factory_arguments, seed)
+        with devices.out_of_memory_explained(recipe.batch_size):
+            model = initialize(
+                network["factory"], *description.factory_arguments, seed, network.get("arguments")
+            )
             arrays = {split: open_checked(data, split, description) for split in SPLITS}
             setup = set_up(model, description, arrays, recipe.precision)
             _log_start(network["name"], setup, recipe)
@@ -94,23 +109,39 @@ def train_network(
             checkpoints.refuse_small_disk(training.checkpoint_bytes)
             with without_dead_taps(model, description.channels, description.size):
                 tested = _train(training, test, checkpoints, interruption)
-            # Still inside of noticed(): a signal must not interrupt this.
-            metric = METRICS[description.task]
-            log.info("test %s: %.4f", metric, tested)
-            about = {"network": network["name"], "kernels": kernels}
-            weights.save(model, output, about)
-            write_snapshots(snapshots, training.snapshots, about)
-            write_history(
-                history,
-                training.epochs,
-                metric=metric,
-                test=tested,
-                threads=recipe.threads,
-                precision=recipe.precision,
-            )
-            digests = {"sha256": file_digest(output), "snapshots": file_digest(snapshots)}
-            write_text(digest, canonical(digests) + "\n")
+        metric = METRICS[description.task]
+        log.info("test %s: %.4f", metric, tested)
+        about = {"network": network["name"], "kernels": kernels}
+        weights.save(model, output, about)
+        write_snapshots(snapshots, training.snapshots, about)
+        write_history(
+            history,
+            training.epochs,
+            metric=metric,
+            test=tested,
+            threads=recipe.threads,
+            precision=recipe.precision,
+        )
+        digests = {"sha256": file_digest(output), "snapshots": file_digest(snapshots)}
+        write_text(digest, canonical(digests) + "\n")
     checkpoints.remove()
+
+
+def _run_check(
+    program: Path, settings: dict, data: Path, kernels: Path | None, interruption: Interruption
+) -> None:
+    """Run ``check_network.py`` in a process, so that its code is not part of this program's."""
+    command = [sys.executable, program, "--settings", canonical(settings), "--data", data]
+    done = subprocess.run(
+        [*command, "--kernels", str(kernels)], stderr=subprocess.PIPE, text=True, check=False
+    )
+    interruption.check()
+    *lines, last = done.stderr.splitlines() or ["the check of the network said nothing"]
+    for line in lines:
+        log.info("%s", line)
+    if done.returncode:
+        raise UserError(last.removeprefix("error: "))
+    log.info("%s", last)
 
 
 def _train(

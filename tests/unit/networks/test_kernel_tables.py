@@ -73,9 +73,16 @@ def test_relabelling_does_not_change_the_structure(kernels):
 )
 def test_the_structure_follows_what_weights_depend_on(column, value):
     kernel = Kernel(0, "conv1", 3, 8, "3x3", "1x1", "1x1", 1, False, 216, None, None, "stem")
-    assert structure_digest([kernel]) != structure_digest(
-        [Kernel(**{**vars(kernel), column: value})]
-    )
+    changed = Kernel(**{**vars(kernel), column: value})
+    assert structure_digest([kernel, kernel, kernel]) != structure_digest([kernel, changed, kernel])
+
+
+def test_the_structure_leaves_out_the_channels_of_images_and_classes():
+    kernel = Kernel(0, "conv1", 3, 8, "3x3", "1x1", "1x1", 1, False, 216, None, None, "stem")
+    grey = Kernel(**{**vars(kernel), "in_channels": 1})
+    more_classes = Kernel(**{**vars(kernel), "out_channels": 10})
+    assert structure_digest([kernel, kernel]) == structure_digest([grey, more_classes])
+    assert structure_digest([kernel, kernel]) != structure_digest([more_classes, grey])
 
 
 HEADER = "\t".join(COLUMNS)

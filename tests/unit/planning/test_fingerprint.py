@@ -139,3 +139,16 @@ def test_only_equal_constants_give_equal_digests(tmp_path_factory, first, second
         (folder / "p.py").write_text(f"x = {value}\n")
         digests.append(fingerprint(folder / "p.py", [folder]))
     assert (digests[0] == digests[1]) == (first == second)
+
+
+def test_the_root_package_of_the_library_does_not_count(tmp_path):
+    (tmp_path / "nontrivial").mkdir()
+    root, module = tmp_path / "nontrivial" / "__init__.py", tmp_path / "nontrivial" / "step.py"
+    root.write_text("")
+    module.write_text("value = 1\n")
+    (tmp_path / "run_it.py").write_text("from nontrivial.step import value\n")
+    before = of(tmp_path)
+    root.write_text("value = 2\n")
+    assert of(tmp_path) == before
+    module.write_text("value = 2\n")
+    assert of(tmp_path) != before

@@ -285,3 +285,17 @@ def test_a_branch_that_opens_late_trains(place):
     begun = building.build("own", "own_networks:late", 2, 1, SIZE).late.weight
     weights.load(target / "model.safetensors", model)
     assert not torch.allclose(begun, model.late.weight)
+
+
+def test_a_training_runs_the_check_first(place):
+    table_of(place, "own", "own_networks:classifier")
+    check = place / "check.py"
+    check.write_text("import sys; sys.exit('error: the network is wrong')")
+    table = place / "own.tsv"
+    arguments = {"check": check, "kernel_table": table}
+    settings = settings_of("own", "own_networks:classifier")
+    with pytest.raises(UserError, match="the network is wrong"):
+        run(place, settings, **arguments)
+    assert not (place / "out" / "model.safetensors").exists()
+    run(place, settings, check=PROGRAM.with_name("check_network.py"), kernel_table=table)
+    run(place, settings, **arguments)  # reused: nothing is checked

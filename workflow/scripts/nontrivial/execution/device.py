@@ -17,7 +17,7 @@ from nontrivial.errors import UserError
 PRECISIONS = ("fp32", "bf16")
 # torch's names of the instructions that multiply bf16 numbers, on x86 and on ARM.
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-_LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy")
+_LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "monai", "numpy")
 
 
 def pick() -> torch.device:

@@ -1,7 +1,7 @@
 """``dataset.json``: the description of a prepared data set."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nontrivial.errors import UserError
@@ -44,6 +44,11 @@ class Description:
     def factory_arguments(self) -> tuple[int, int, tuple[int, int]]:
         """Arguments of the factory of a network for these data: classes, channels, size."""
         return len(self.classes), self.channels, self.size
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of what a network sees of the data; keys that are not attributes do not count."""
+        return digest(asdict(self))
 
     def to_json(self) -> str:
         """Return the text of ``dataset.json`` (sorted keys, indented, final newline)."""

@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),  # file (and row) of the raw data
         ("slice", pa.int32()),  # number along the slicing axis, null for pictures
         ("label", pa.int64()),  # class number, null for segmentation
+        ("pixel_ml", pa.float64()),  # volume of a pixel in ml, null where it is not known
     ]
 )
 
@@ -30,6 +31,7 @@ class Sample:
     subject: str | None = None
     slice: int | None = None
     label: int | None = None
+    pixel_ml: float | None = None
 
 
 def write(path: Path, rows: list[Sample]) -> None:
@@ -41,6 +43,7 @@ def write(path: Path, rows: list[Sample]) -> None:
             "source": [row.source for row in rows],
             "slice": [row.slice for row in rows],
             "label": [row.label for row in rows],
+            "pixel_ml": [row.pixel_ml for row in rows],
         },
         schema=SCHEMA,
     )

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import nn
@@ -12,17 +12,24 @@ from nontrivial.errors import UserError
 from nontrivial.execution.reproducibility import seed_everything
 
 
-def construct(factory: str, classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
+def construct(
+    factory: str,
+    classes: int,
+    channels: int,
+    size: tuple[int, int],
+    arguments: Mapping[str, object] | None = None,
+) -> nn.Module:
     """Return a randomly initialized network, in training mode, on the CPU.
 
     The weights come from the global random number generators.
 
     Args:
         factory: ``package.module:function``, found in the working directory or installed, called
-            as ``function(classes, channels, size)``.
+            as ``function(classes, channels, size, **arguments)``.
         classes: number of classes.
         channels: number of image channels.
         size: (height, width) of the images in pixels.
+        arguments: further keyword arguments of the function.
 
     Raises:
         UserError: the factory cannot be found or fails, or returns no ``torch.nn.Module``.
@@ -33,7 +40,7 @@ def construct(factory: str, classes: int, channels: int, size: tuple[int, int]) 
     with _working_directory_importable():
         try:
             function = getattr(importlib.import_module(module_name), function_name)
-            network = function(classes, channels, size)
+            network = function(classes, channels, size, **(arguments or {}))
         except UserError:
             raise
         except Exception as error:
@@ -41,7 +48,7 @@ def construct(factory: str, classes: int, channels: int, size: tuple[int, int]) 
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"factory {factory!r} failed ({reason}); it must be importable from"
-                f" {os.getcwd()} or installed and take (classes, channels, size)"
+                f" {os.getcwd()} or installed and take (classes, channels, size) and its arguments"
             ) from error
     if not isinstance(network, nn.Module):
         raise UserError(
@@ -51,7 +58,12 @@ def construct(factory: str, classes: int, channels: int, size: tuple[int, int]) 
 
 
 def initialize(
-    factory: str, classes: int, channels: int, size: tuple[int, int], seed: int
+    factory: str,
+    classes: int,
+    channels: int,
+    size: tuple[int, int],
+    seed: int,
+    arguments: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Return a network as a training with this seed starts from it: epoch 0.
 
@@ -63,12 +75,13 @@ def initialize(
         channels: number of image channels.
         size: (height, width) of the images in pixels.
         seed: of the training.
+        arguments: likewise.
 
     Raises:
         UserError: see :func:`construct`.
     """
     seed_everything(seed)
-    return construct(factory, classes, channels, size)
+    return construct(factory, classes, channels, size, arguments)
 
 
 @contextmanager

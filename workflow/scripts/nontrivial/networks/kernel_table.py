@@ -74,8 +74,15 @@ COLUMNS = tuple(field.name for field in fields(Kernel))
 
 
 def structure_digest(kernels: Iterable[Kernel]) -> str:
-    """Return a SHA-256 hex digest of the kernels without their block, unit and role."""
-    return digest([{name: getattr(kernel, name) for name in _STRUCTURE} for kernel in kernels])
+    """Return a SHA-256 hex digest of what the kernels are, whatever the data and their roles.
+
+    It leaves out block, unit and role, and what follows the data: the input channels of the first
+    kernel and the output channels of the last.
+    """
+    rows = [{name: getattr(kernel, name) for name in _STRUCTURE} for kernel in kernels]
+    if rows:
+        del rows[0]["in_channels"], rows[-1]["out_channels"]
+    return digest(rows)
 
 
 def write_table(path: Path, kernels: Iterable[Kernel]) -> None:

@@ -1,5 +1,6 @@
 """Trained networks, ready for evaluation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -9,18 +10,18 @@ from nontrivial.networks.factory import construct
 
 
 def load_trained(
-    factory: str, arguments: tuple[int, int, tuple[int, int]], path: Path
+    network: Mapping, arguments: tuple[int, int, tuple[int, int]], path: Path
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return a network in evaluation mode, on the CPU, and the metadata of its weights.
 
     Args:
-        factory: ``package.module:function`` that builds it.
+        network: its ``factory`` (``package.module:function``) and the factory's ``arguments``.
         arguments: classes, channels and size for the factory.
         path: its weights.
 
     Raises:
         UserError: the network cannot be built, or the weights are not those of the network.
     """
-    model = construct(factory, *arguments)
+    model = construct(network["factory"], *arguments, network.get("arguments"))
     metadata = weights.load(path, model)
     return model.eval().requires_grad_(False), metadata

@@ -53,7 +53,8 @@ def complete(config: dict, schema: dict) -> dict:
     filled = _filled(config, schema, schema)
     for training in filled["trainings"].values():
         recipe = training["recipe"]
-        recipe["snapshots"] = sorted(recipe.get("snapshots", _snapshots(recipe["epochs"])))
+        # Epoch 0 can always be built from the seed, so naming it must not change the training.
+        recipe["snapshots"] = sorted({*recipe.get("snapshots", _snapshots(recipe["epochs"]))} - {0})
     _refuse(_cross_check(filled))
     return filled
 

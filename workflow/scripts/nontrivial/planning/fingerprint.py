@@ -13,6 +13,9 @@ from pathlib import Path
 from nontrivial.errors import UserError
 from nontrivial.formats.canonical import digest
 
+# Every program imports it. It offers names to users and sets how threads wait: no result depends on
+# it.
+_ROOT_PACKAGE = "nontrivial/__init__.py"
 _VERSION_DEPENDENT = {"type_params", "type_comment", "type_ignores", "kind"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -44,6 +47,8 @@ def followed(program: Path, roots: list[Path]) -> dict[str, object]:
         path = pending.pop()
         name = _relative(path, resolved_roots)
         if name in code:
+            continue
+        if name == _ROOT_PACKAGE:
             continue
         names, code[name] = _module(path, _source(path), resolved_roots)
         pending += [file for name in names if (file := module_file(name, resolved_roots))]

@@ -280,9 +280,12 @@ class Plan:
         return [*predicted, *examples, self.target_list()]
 
     def _network(self, training: str) -> dict:
+        name = self.config["trainings"][training]["network"]
+        own = self.config["networks"].get(name)
         return {
-            "name": self.config["trainings"][training]["network"],
+            "name": name,
             "factory": self.factory(training),
+            "arguments": own["arguments"] if own else {},
         }
 
     def _spec(self, content: object) -> Spec:

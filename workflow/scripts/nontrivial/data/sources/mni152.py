@@ -48,7 +48,9 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
     with writing(output, form) as writer:
         for split, places in slabs:
-            rows = [Sample(source=SUBJECT, subject=SUBJECT, slice=place) for place in places]
+            rows = [
+                Sample(SUBJECT, SUBJECT, slice=place, pixel_ml=result.pixel_ml) for place in places
+            ]
             writer.append(split, result.images[places, None], result.masks[places], rows)
 
 

@@ -1,6 +1,7 @@
 """Prepare pairs of volumes, one volume in memory at a time."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ log = logging.getLogger("nontrivial")
 KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
 
 MOST_PIXELS = 1 << 30  # of one resampled volume, 4 GiB
+MM3_PER_ML = 1000
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ class Slices:
         images: float32 (S, H, W), normalized.
         masks: uint8 (S, H, W), class numbers.
         lost: number of foreground pixels that cropping removed.
+        pixel_ml: volume of a pixel, as thick as the slices are apart, in ml.
     """
 
     images: np.ndarray
     masks: np.ndarray
     lost: int
+    pixel_ml: float
 
 
 def prepare(
@@ -123,8 +127,11 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
         UserError: the volume is constant, or the grid is invalid or has far too many pixels.
     """
     images, masks = slices.cut(volume.image, grid.axis), slices.cut(mask, grid.axis)
+    spacing = slices.in_plane(volume.spacing, grid.axis)
+    voxel_mm3, pixel_mm2 = math.prod(volume.spacing), math.prod(spacing)
+    pixel_ml = voxel_mm3 / MM3_PER_ML
     if grid.spacing is not None:
-        spacing = slices.in_plane(volume.spacing, grid.axis)
+        pixel_ml *= grid.spacing**2 / pixel_mm2
         pixels = slices.resampled_pixels(images.shape, spacing, grid.spacing)
         if pixels > MOST_PIXELS:
             raise UserError(
@@ -137,7 +144,7 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
     images = intensity.normalize(images, grid.intensity, name)
     fitted = slices.fit(masks, grid.size, 0)
     lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(fitted))
-    return Slices(slices.fit(images, grid.size, float(images.min())), fitted, lost)
+    return Slices(slices.fit(images, grid.size, float(images.min())), fitted, lost, pixel_ml)
 
 
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
@@ -161,7 +168,10 @@ def _append(
     kept = np.arange(len(result.masks))
     if not keep_empty:
         kept = np.flatnonzero(result.masks.any(axis=(1, 2)))
-    rows = [Sample(source=pair.source, subject=pair.subject, slice=int(place)) for place in kept]
+    rows = [
+        Sample(pair.source, pair.subject, slice=int(place), pixel_ml=result.pixel_ml)
+        for place in kept
+    ]
     writer.append(split, result.images[kept, None], result.masks[kept], rows)
 
 
