@@ -1,8 +1,7 @@
 # In:    trained networks, the prepared split to evaluate, the targets of an experiment.
-# Out:   <results>/<experiment>/seed<seed>/zero/predictions/: predictions per sample;
-#        <results>/<experiment>/zero/targets/: metrics of a target, per seed and over all seeds.
-# Stale: predict: the weights, the data, a batch's targets, precision and batch size, the code;
-#        evaluate: predictions of its batch or the baseline, the target, seeds, margin, the code.
+# Out:   <results>/<experiment>/seed<seed>/zero/: predictions per sample in predictions/, and
+#        example slices.
+# Stale: the weights, the data, a batch's targets, precision and batch size, the code.
 
 
 rule predict:
@@ -41,39 +40,6 @@ rule predict:
         " --output {output.predictions:q}"
         " --digest {output.digest:q}"
         " --code {params.code:q}"
-        " --log {log:q}"
-
-
-rule evaluate:
-    input:
-        digests=predictions(".json"),
-        predictions=ancient(predictions(".parquet")),
-        baseline_digests=predictions(".json", baseline=True),
-        baseline=ancient(predictions(".parquet", baseline=True)),
-        dataset=description,
-        samples=ancient(lambda w: prepared()(w)[-1]),
-    output:
-        f"{RESULTS}/{{experiment}}/zero/targets/{{target}}.parquet",
-    log:
-        f"{LOGS}/evaluate/{{experiment}}-{{target}}.log",
-    benchmark:
-        f"{BENCHMARKS}/evaluate/{{experiment}}-{{target}}.tsv"
-    conda:
-        "../envs/evaluate.yaml"
-    params:
-        settings=lambda w: PLAN.evaluation_settings(w.experiment, w.target),
-        stored_as=lambda w: PLAN.targets(w.experiment)[w.target].stored_as,
-        code=code("evaluate_target.py"),
-        program=program("evaluate_target.py"),
-    shell:
-        "python {params.program:q}"
-        " --settings {params.settings:q}"
-        " --predictions {input.predictions:q}"
-        " --stored-as {params.stored_as:q}"
-        " --baseline {input.baseline:q}"
-        " --samples {input.samples:q}"
-        " --dataset {input.dataset:q}"
-        " --output {output:q}"
         " --log {log:q}"
 
 
