@@ -10,8 +10,8 @@ import nontrivial
 
 # What a notebook or a script of a user calls.
 PUBLIC = (
+    "nontrivial.data.channel_statistics.ChannelStatistics",
     "nontrivial.data.example_slices.choose",
-    "nontrivial.data.moments.Moments",
     "nontrivial.data.splits.counts",
     "nontrivial.data.volumes.label_map.LabelMap",
     "nontrivial.display.text_tables.to_csv",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nontrivial.data.array_stream import ArrayStream, array_stream
-from nontrivial.data.moments import Moments
+from nontrivial.data.channel_statistics import ChannelStatistics
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
 from nontrivial.formats import samples
@@ -51,7 +51,7 @@ class PreparedWriter:
         """Write to the given streams, (images, labels) by split."""
         self._arrays = arrays
         self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-        self.moments = Moments(form.channels)
+        self.statistics = ChannelStatistics(form.channels)
 
     def append(
         self, split: str, images: np.ndarray, labels: np.ndarray, rows: list[Sample]
@@ -63,7 +63,7 @@ class PreparedWriter:
         self._arrays[split][1].append(labels)
         self.rows[split] += rows
         if split == "train":
-            self.moments.add(images)
+            self.statistics.add(images)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
 
 
 def _describe(folder: Path, form: Form, writer: PreparedWriter) -> Description:
-    mean, std = writer.moments.result()
+    mean, std = writer.statistics.result()
     names = ("images.npy", "labels.npy", "samples.parquet")
     files = [f"{split}/{name}" for split in SPLITS for name in names]
     return Description(

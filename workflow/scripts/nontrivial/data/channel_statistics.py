@@ -5,15 +5,15 @@ import numpy as np
 DIGITS = 9  # more than float32 holds; the last bits of float64 depend on the CPU
 
 
-class Moments:
+class ChannelStatistics:
     """Running mean and variance in float64.
 
     Source: T. F. Chan, G. H. Golub, R. J. LeVeque, Technical Report STAN-CS-79-773 (1979).
 
     Example:
-        >>> moments = Moments(channels=1)
-        >>> moments.add(np.array([[[[0, 2]]], [[[4, 6]]]]))
-        >>> moments.result()
+        >>> statistics = ChannelStatistics(channels=1)
+        >>> statistics.add(np.array([[[[0, 2]]], [[[4, 6]]]]))
+        >>> statistics.result()
         ([3.0], [2.23606798])
     """
 
