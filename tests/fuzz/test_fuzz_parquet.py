@@ -19,7 +19,7 @@ from evaluate_target import PREDICTED, SAMPLES, evaluate_target
 from nontrivial.formats import examples as example_files
 from nontrivial.formats import history, parquet, samples
 from nontrivial.formats.predictions import METADATA
-from nontrivial.formats.summary import SCHEMA, Is, names
+from nontrivial.formats.summary import SCHEMA, Flag, names
 from tabulate_targets import tabulate_targets
 
 TARGET = files.SETTINGS["target"]
@@ -285,7 +285,7 @@ def tabulate(folder: Path, summary: pa.Table, across: pa.Table) -> str:
     return outputs[0].read_text()
 
 
-REQUIRED = names(Is.REQUIRED) + names(Is.REQUIRED_PER_SEED)
+REQUIRED = names(Flag.REQUIRED) + names(Flag.REQUIRED_PER_SEED)
 NUMBERS = [field.name for field in SCHEMA if pa.types.is_floating(field.type)]
 
 
@@ -380,7 +380,7 @@ def test_what_tables_and_figures_read(tmp_path_factory, which, data):
     got, said = answer(lambda: tabulate(folder, *tables.values()))
     if change in HARMLESS:
         assert said is None
-    needed = REQUIRED if which == "summary" else names(Is.REQUIRED)
+    needed = REQUIRED if which == "summary" else names(Flag.REQUIRED)
     if said is None and name in needed and change is not backwards:
         assert got == expected
 

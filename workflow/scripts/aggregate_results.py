@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
-from nontrivial.execution.lean_arrow import without_pandas
+from nontrivial.execution.without_pandas import block_pandas
 from nontrivial.formats import parquet
-from nontrivial.formats.summary import SCHEMA, Is, names, primary_rows
+from nontrivial.formats.summary import SCHEMA, Flag, names, primary_rows
 from nontrivial.formats.target_files import read_targets
 from nontrivial.formats.target_spec import read_list
 from nontrivial.inference.holm import holm_by_family
@@ -53,8 +53,8 @@ def corrected(table: pa.Table) -> pa.Array:
     )
     rows = np.flatnonzero(pc.fill_null(is_tested, False).to_numpy())
     tested = table.take(pa.array(rows))
-    families = _tuples(tested, names(Is.FAMILY))
-    hypotheses = _tuples(tested, names(Is.HYPOTHESIS))
+    families = _tuples(tested, names(Flag.FAMILY))
+    hypotheses = _tuples(tested, names(Flag.HYPOTHESIS))
     adjusted = np.full(table.num_rows, np.nan)
     adjusted[rows] = holm_by_family(families, hypotheses, tested["p_value"].to_pylist())
     return pa.array(adjusted, from_pandas=True)  # NaN becomes null
@@ -70,5 +70,5 @@ def _tuples(table: pa.Table, columns: list[str]) -> list[tuple]:
 
 
 if __name__ == "__main__":
-    without_pandas()
+    block_pandas()
     command_line.run(aggregate_results)

@@ -13,12 +13,12 @@ import numpy as np
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
-from nontrivial.execution.lean_arrow import without_pandas
+from nontrivial.execution.without_pandas import block_pandas
 from nontrivial.formats import samples as sample_tables
 from nontrivial.formats.canonical import canonical
 from nontrivial.formats.dataset import Description, read_description
-from nontrivial.formats.predictions import About, read_target
-from nontrivial.formats.summary import Is, is_primary, names, write_target
+from nontrivial.formats.predictions import TargetProperties, read_target
+from nontrivial.formats.summary import Flag, is_primary, names, write_target
 from nontrivial.inference.across_seeds import over_seeds
 from nontrivial.inference.classification_metrics import (
     accuracy_measurements,
@@ -34,7 +34,7 @@ from nontrivial.inference.segmentation_metrics import (
 )
 from nontrivial.inference.verdict import verdict
 
-SETTINGS = ("seeds", *names(Is.SETTING))
+SETTINGS = ("seeds", *names(Flag.SETTING))
 PREDICTED = {
     "classification": ("sample", "predicted", "log_prob"),
     "segmentation": ("sample", "class", "tp", "fp", "fn"),
@@ -76,11 +76,11 @@ def evaluate_target(
     if description.task == "classification":
         _require_classes(table["label"], description, f"{samples}: label")
     seeds = settings["seeds"]
-    abouts, measured = [], []
+    stored, measured = [], []
     for seed, changed_path, clean_path in zip(seeds, predictions, baseline, strict=True):
-        about, changed = _read(changed_path, stored_as, table, samples, description)
+        properties, changed = _read(changed_path, stored_as, table, samples, description)
         _, clean = _read(clean_path, "baseline", table, samples, description)
-        abouts.append(about)
+        stored.append(properties)
         if description.task == "classification":
             measured.append(_classification(table["label"], changed, clean, description))
         else:
@@ -89,12 +89,12 @@ def evaluate_target(
                 _segmentation(table["subject"], changed, clean, description, settings, seed)
             )
     groups = [
-        *zip(seeds, map(dataclasses.asdict, abouts), measured, strict=True),
-        (None, _common(abouts), [over_seeds(rows) for rows in zip(*measured, strict=True)]),
+        *zip(seeds, map(dataclasses.asdict, stored), measured, strict=True),
+        (None, _common(stored), [over_seeds(rows) for rows in zip(*measured, strict=True)]),
     ]
     rows = [
-        _row(settings, description, about, seed, _reported(measurement, settings, description))
-        for seed, about, measurements in groups
+        _row(settings, description, properties, seed, _reported(measurement, settings, description))
+        for seed, properties, measurements in groups
         for measurement in measurements
     ]
     with replacing(output) as temporary:
@@ -117,10 +117,10 @@ def _require_settings(settings: dict, predictions: list[Path], baseline: list[Pa
 
 def _read(
     path: Path, target: str, table: Columns, samples: Path, description: Description
-) -> tuple[About, Columns]:
+) -> tuple[TargetProperties, Columns]:
     """Read a target and refuse predictions of other samples, or impossible ones."""
     task = description.task
-    about, columns = read_target(path, target, task, PREDICTED[task])
+    properties, columns = read_target(path, target, task, PREDICTED[task])
     expected = table["sample"]
     classes = len(description.classes)
     if task == "segmentation":
@@ -140,7 +140,7 @@ def _read(
                 " again"
             )
         _require_counts(columns, path, description)
-    return about, columns
+    return properties, columns
 
 
 def _classification(
@@ -218,10 +218,10 @@ def _refuse_counts(wrong: np.ndarray, columns: Columns, path: Path, problem: str
         raise UserError(f"{path}: row {row}: tp {tp}, fp {fp}, fn {fn} {problem}; predict again")
 
 
-def _common(abouts: Sequence[About]) -> dict:
+def _common(stored: Sequence[TargetProperties]) -> dict:
     """Return the target's properties over all seeds; the status is None where seeds differ."""
-    first = dataclasses.asdict(abouts[0])
-    same = all(about.status == abouts[0].status for about in abouts)
+    first = dataclasses.asdict(stored[0])
+    same = all(one.status == stored[0].status for one in stored)
     return first if same else {**first, "status": None}
 
 
@@ -241,7 +241,7 @@ def _reported(row: Measurement, settings: dict, description: Description) -> Mea
 def _row(
     settings: dict,
     description: Description,
-    about: dict,
+    properties: dict,
     seed: int | None,
     measurement: Measurement,
 ) -> dict:
@@ -249,10 +249,10 @@ def _row(
     row["class"] = row.pop("class_name")
     judged = is_primary(row["metric"], row["class"])
     return {
-        **{key: settings[key] for key in names(Is.SETTING)},
+        **{key: settings[key] for key in names(Flag.SETTING)},
         "parameters": canonical(settings["parameters"]),
         "seed": seed,
-        **about,
+        **properties,
         **row,
         "verdict": verdict(row["drop_low"], row["drop_high"], settings["margin"])
         if judged
@@ -262,5 +262,5 @@ def _row(
 
 
 if __name__ == "__main__":
-    without_pandas()
+    block_pandas()
     command_line.run(evaluate_target)

@@ -16,7 +16,7 @@ from nontrivial.execution.reuse import reused
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.formats.canonical import digest as content_digest
 from nontrivial.formats.dataset import read_description
-from nontrivial.formats.predictions import About, PredictionsWriter
+from nontrivial.formats.predictions import PredictionsWriter, TargetProperties
 from nontrivial.formats.target_spec import TargetSpec, read_spec
 from nontrivial.networks.convolutions import forward_calls
 from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest
@@ -95,7 +95,7 @@ def predict_targets(
         }
         with replacing(output) as temporary:
             writer = PredictionsWriter(
-                temporary, description.task, _about(setup, replay, wanted), provenance
+                temporary, description.task, _properties(setup, replay, wanted), provenance
             )
             for target in wanted:
                 writer.write(target.name, predicted[target.name])
@@ -122,10 +122,14 @@ def _replay(setup: Setup, targets: list[TargetSpec], batch_size: int, precision:
         )
 
 
-def _about(setup: Setup, replay: Replay, targets: list[TargetSpec]) -> dict[str, About]:
+def _properties(
+    setup: Setup, replay: Replay, targets: list[TargetSpec]
+) -> dict[str, TargetProperties]:
     calls = forward_calls(setup.network, setup.description.channels, setup.description.size)
     return {
-        target.name: About(replay.statuses[target.name], *count_weights(calls, target.kernels))
+        target.name: TargetProperties(
+            replay.statuses[target.name], *count_weights(calls, target.kernels)
+        )
         for target in targets
     }
 

@@ -8,12 +8,12 @@ from nontrivial.errors import UserError
 from nontrivial.formats.predictions import (
     METADATA,
     SCHEMAS,
-    About,
     PredictionsWriter,
+    TargetProperties,
     read_target,
 )
 
-ABOUT = {"baseline": About("ok", 0, 0), "layer-a": About("cut", 7, 9)}
+TARGETS = {"baseline": TargetProperties("ok", 0, 0), "layer-a": TargetProperties("cut", 7, 9)}
 
 
 def classification(shift=0):
@@ -25,8 +25,8 @@ def classification(shift=0):
 
 
 def write(path, task="classification", columns=classification, provenance="same"):
-    writer = PredictionsWriter(path, task, ABOUT, {"device": provenance})
-    for shift, name in enumerate(ABOUT):
+    writer = PredictionsWriter(path, task, TARGETS, {"device": provenance})
+    for shift, name in enumerate(TARGETS):
         writer.write(name, columns(shift))
     return writer.close({"seconds": 1.0})
 
@@ -44,10 +44,10 @@ def test_every_target_is_a_row_group_that_reads_back(tmp_path, task, columns):
     with pq.ParquetFile(path) as file:
         assert file.num_row_groups == 2
         assert file.schema_arrow.equals(SCHEMAS[task])
-    for shift, (name, about) in enumerate(ABOUT.items()):
+    for shift, (name, properties) in enumerate(TARGETS.items()):
         wanted = columns(shift)
-        found_about, found = read_target(path, name, task, list(wanted))
-        assert found_about == about
+        found_properties, found = read_target(path, name, task, list(wanted))
+        assert found_properties == properties
         for column, values in wanted.items():
             assert np.array_equal(found[column], values.ravel())
             assert found[column].dtype == values.dtype
@@ -79,7 +79,7 @@ def test_the_content_digest_covers_predictions_and_not_provenance(tmp_path):
 def test_metadata_describe_the_targets_in_order(tmp_path):
     write(tmp_path / "p.parquet")
     metadata = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[METADATA.encode()])
-    assert list(metadata["targets"]) == list(ABOUT)
+    assert list(metadata["targets"]) == list(TARGETS)
     assert metadata["targets"]["layer-a"] == {
         "status": "cut",
         "live_weights": 7,

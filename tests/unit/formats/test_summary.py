@@ -4,7 +4,7 @@ import pytest
 
 from nontrivial.errors import UserError
 from nontrivial.formats import summary
-from nontrivial.formats.summary import Is, names
+from nontrivial.formats.summary import Flag, names
 
 # Others read these columns by name, in this order.
 FIXED = (
@@ -27,13 +27,13 @@ def test_the_fixed_columns_come_first_and_in_order():
 
 
 def test_columns_by_flag():
-    assert names(Is.FAMILY) == ["experiment", "seed", "split", "intervention", "metric", "epoch"]
-    assert names(Is.HYPOTHESIS) == ["parameters", "draw", "part", "kernels"]
-    assert names(Is.IDENTITY) == [
+    assert names(Flag.FAMILY) == ["experiment", "seed", "split", "intervention", "metric", "epoch"]
+    assert names(Flag.HYPOTHESIS) == ["parameters", "draw", "part", "kernels"]
+    assert names(Flag.IDENTITY) == [
         *["experiment", "seed", "split", "intervention", "draw", "part", "target"],
         *["metric", "class", "unit", "epoch"],
     ]
-    assert set(names(Is.SETTING)) <= set(names(Is.SHARED))
+    assert set(names(Flag.SETTING)) <= set(names(Flag.SHARED))
 
 
 def test_good_rows_pass():
@@ -44,7 +44,7 @@ def test_rows_over_seeds_need_no_number_of_units():
     summary.check(table(seed=None, n=None, status=None), lambda row: "file")
 
 
-@pytest.mark.parametrize("name", names(Is.REQUIRED) + names(Is.REQUIRED_PER_SEED)[1:])
+@pytest.mark.parametrize("name", names(Flag.REQUIRED) + names(Flag.REQUIRED_PER_SEED)[1:])
 def test_a_required_field_that_is_null(name):
     with pytest.raises(UserError, match=rf"file0: row of target .*: {name} is empty"):
         summary.check(table(**{name: None}), lambda row: f"file{row}")

@@ -21,7 +21,7 @@ import evaluate_target as program
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
-from nontrivial.formats.predictions import About, PredictionsWriter
+from nontrivial.formats.predictions import PredictionsWriter, TargetProperties
 from nontrivial.formats.summary import SCHEMA
 from nontrivial.inference.across_seeds import t_interval
 
@@ -318,8 +318,8 @@ def test_files_of_prepare_and_predict_are_read(tmp_path):
         (path,) = arguments[key]
         stored = pq.read_table(path)
         counts = {c: stored.column(c).to_numpy().reshape(32, 3) for c in ("tp", "fp", "fn")}
-        about = {"first": About("ok", 1, 1), name: About("ok", 7, 9)}
-        writer = PredictionsWriter(path, "segmentation", about, {})
+        targets = {"first": TargetProperties("ok", 1, 1), name: TargetProperties("ok", 7, 9)}
+        writer = PredictionsWriter(path, "segmentation", targets, {})
         writer.write("first", {c: np.zeros_like(values) for c, values in counts.items()})
         writer.write(name, counts)
         writer.close({"first": 0.1, name: 0.1})
@@ -417,8 +417,8 @@ class TestBadInput:
                 **{k: pa.array(v[:0]) for k, v in columns.items()},
             }
         )
-        about = {TARGET: {"status": "ok", "live_weights": 1, "total_weights": 1}}
-        table = table.replace_schema_metadata({b"nontrivial": json.dumps({"targets": about})})
+        targets = {TARGET: {"status": "ok", "live_weights": 1, "total_weights": 1}}
+        table = table.replace_schema_metadata({b"nontrivial": json.dumps({"targets": targets})})
         pq.write_table(table, path)
         self.refuse(classification, "no rows for target")
 

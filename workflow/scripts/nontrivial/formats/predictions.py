@@ -48,7 +48,7 @@ SCHEMAS = {
 
 
 @dataclass(frozen=True)
-class About:
+class TargetProperties:
     """A target's properties beside its predictions.
 
     Attributes:
@@ -65,13 +65,15 @@ class About:
 class PredictionsWriter:
     """Writes predictions target by target, so that only one target's are in memory.
 
-    The schema's metadata hold ``targets`` (an :class:`About` each, in the order of writing) and
-    ``provenance``. The file's metadata hold a report of what the job cost, known last. The
-    content digest covers columns, targets and their order but not provenance and report: equal
-    predictions have equal digests on every host.
+    The schema's metadata hold ``targets`` (:class:`TargetProperties` of each, in the order of
+    writing) and ``provenance``. The file's metadata hold a report of what the job cost, known
+    last. The content digest covers columns, targets and their order but not provenance and
+    report: equal predictions have equal digests on every host.
     """
 
-    def __init__(self, path: Path, task: str, targets: dict[str, About], provenance: dict):
+    def __init__(
+        self, path: Path, task: str, targets: dict[str, TargetProperties], provenance: dict
+    ):
         """Open the file.
 
         Args:
@@ -80,14 +82,14 @@ class PredictionsWriter:
             targets: properties of each target by name, in the order of writing.
             provenance: device, versions and the like, plain JSON values.
         """
-        about = {name: asdict(target) for name, target in targets.items()}
-        text = json.dumps({"targets": about, "provenance": provenance})
+        properties = {name: asdict(target) for name, target in targets.items()}
+        text = json.dumps({"targets": properties, "provenance": provenance})
         self._schema = SCHEMAS[task]
         self._writer = parquet.Writer(
             path, self._schema.with_metadata({METADATA: text}), compression="zstd"
         )
         self._content = hashlib.sha256(
-            canonical([self._schema.to_string(), list(about.items())]).encode()
+            canonical([self._schema.to_string(), list(properties.items())]).encode()
         )
 
     def write(self, name: str, columns: dict[str, np.ndarray]) -> None:
@@ -119,7 +121,7 @@ class PredictionsWriter:
 
 def read_target(
     path: Path, target: str, task: str, columns: Sequence[str]
-) -> tuple[About, dict[str, np.ndarray]]:
+) -> tuple[TargetProperties, dict[str, np.ndarray]]:
     """Read one target's row group and no other.
 
     Args:
@@ -138,13 +140,13 @@ def read_target(
     schema = parquet.select(SCHEMAS[task], columns)
     with parquet.opened(path) as file:
         parquet.require_columns(file, ["target", *columns], path)
-        about = _about(file, target, path)
+        properties = _properties(file, target, path)
         index = file.schema_arrow.names.index("target")
         groups = [i for i in range(file.num_row_groups) if _holds(file, i, index, target)]
         table = file.read_row_groups(groups, columns=schema.names)
     if not table.num_rows:
         raise UserError(f"{path}: no rows for target {target}; {parquet.REMEDY}")
-    return about, parquet.as_arrays(parquet.conform(table, schema, path), path)
+    return properties, parquet.as_arrays(parquet.conform(table, schema, path), path)
 
 
 def _table(schema: pa.Schema, name: str, columns: dict[str, np.ndarray]) -> pa.Table:
@@ -164,26 +166,28 @@ def _table(schema: pa.Schema, name: str, columns: dict[str, np.ndarray]) -> pa.T
     return pa.table(values, schema=schema)
 
 
-def _about(file: pq.ParquetFile, target: str, path: Path) -> About:
+def _properties(file: pq.ParquetFile, target: str, path: Path) -> TargetProperties:
     try:
         targets = json.loads(file.schema_arrow.metadata[METADATA.encode()])["targets"]
-        about = targets.get(target)
-        if about is not None and not _is_valid(about):
-            raise ValueError(f"{target}: {about}")
+        properties = targets.get(target)
+        if properties is not None and not _is_valid(properties):
+            raise ValueError(f"{target}: {properties}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: no description of its targets; {parquet.REMEDY}") from error
-    if about is None:
+    if properties is None:
         raise UserError(
             f"{path}: does not contain target {target} (it contains {', '.join(targets)}); "
             f"{parquet.REMEDY}"
         )
-    return About(about["status"], about["live_weights"], about["total_weights"])
+    return TargetProperties(
+        properties["status"], properties["live_weights"], properties["total_weights"]
+    )
 
 
-def _is_valid(about: dict) -> bool:
-    weights = about["live_weights"], about["total_weights"]
+def _is_valid(properties: dict) -> bool:
+    weights = properties["live_weights"], properties["total_weights"]
     are_counts = all(type(number) is int for number in weights)
-    return about["status"] in STATUSES and are_counts and 0 <= weights[0] <= weights[1]
+    return properties["status"] in STATUSES and are_counts and 0 <= weights[0] <= weights[1]
 
 
 def _holds(file: pq.ParquetFile, group: int, column: int, target: str) -> bool:

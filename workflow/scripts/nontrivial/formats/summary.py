@@ -6,9 +6,9 @@ seeds, where ``seed`` is null. The summary holds the rows per seed of all target
 experiments, ``across_seeds.parquet`` the rows over seeds. All intervals are at 95%.
 """
 
+import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Flag, auto
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,20 +18,20 @@ from nontrivial.errors import UserError
 from nontrivial.formats import parquet
 
 
-class Is(Flag):
-    """What holds for a column."""
+class Flag(enum.Flag):
+    """A property of a column."""
 
-    REQUIRED = auto()  # never null
-    REQUIRED_PER_SEED = auto()  # null in rows over seeds only
-    IDENTITY = auto()  # no two rows agree in all of these
-    SHARED = auto()  # the same in all rows of a target
-    FAMILY = auto()  # tests with the same values are corrected together
-    HYPOTHESIS = auto()  # within a family, tests with the same values count once
-    SETTING = auto()  # comes from the configuration
-    SHARE = auto()  # between 0 and 1
+    REQUIRED = enum.auto()  # never null
+    REQUIRED_PER_SEED = enum.auto()  # null in rows over seeds only
+    IDENTITY = enum.auto()  # no two rows agree in all of these
+    SHARED = enum.auto()  # the same in all rows of a target
+    FAMILY = enum.auto()  # tests with the same values are corrected together
+    HYPOTHESIS = enum.auto()  # within a family, tests with the same values count once
+    SETTING = enum.auto()  # comes from the configuration
+    SHARE = enum.auto()  # between 0 and 1
 
 
-NO_FLAGS = Is(0)
+NO_FLAGS = Flag(0)
 
 
 @dataclass(frozen=True)
@@ -40,42 +40,42 @@ class Field:
 
     name: str
     type: pa.DataType
-    flags: Is = NO_FLAGS
+    flags: Flag = NO_FLAGS
 
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
 _REAL, _INDEX, _COUNT = pa.float64(), pa.int32(), pa.int64()
-_NAMED = Is.REQUIRED | Is.SHARED | Is.SETTING
-_OPTIONAL = Is.SHARED | Is.SETTING
+_NAMED = Flag.REQUIRED | Flag.SHARED | Flag.SETTING
+_OPTIONAL = Flag.SHARED | Flag.SETTING
 
 # "Null for now": no program fills the column yet.
 FIELDS = (
-    Field("experiment", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
+    Field("experiment", _TEXT, _NAMED | Flag.IDENTITY | Flag.FAMILY),
     Field("training", _TEXT, _NAMED),
     Field("dataset", _TEXT, _NAMED),
     Field("network", _TEXT, _NAMED),
     Field("stem", _TEXT, _NAMED),
-    Field("seed", _COUNT, Is.REQUIRED_PER_SEED | Is.IDENTITY | Is.FAMILY),
-    Field("split", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
-    Field("intervention", _TEXT, _NAMED | Is.IDENTITY | Is.FAMILY),
-    Field("parameters", _TEXT, _NAMED | Is.HYPOTHESIS),  # canonical JSON, {} for zeroing
-    Field("draw", pa.int16(), Is.IDENTITY | Is.HYPOTHESIS),  # null for zeroing
-    Field("part", _TEXT, Is.IDENTITY | Is.HYPOTHESIS),  # level or channel; null for zeroing
-    Field("target", _TEXT, _NAMED | Is.IDENTITY),
+    Field("seed", _COUNT, Flag.REQUIRED_PER_SEED | Flag.IDENTITY | Flag.FAMILY),
+    Field("split", _TEXT, _NAMED | Flag.IDENTITY | Flag.FAMILY),
+    Field("intervention", _TEXT, _NAMED | Flag.IDENTITY | Flag.FAMILY),
+    Field("parameters", _TEXT, _NAMED | Flag.HYPOTHESIS),  # canonical JSON, {} for zeroing
+    Field("draw", pa.int16(), Flag.IDENTITY | Flag.HYPOTHESIS),  # null for zeroing
+    Field("part", _TEXT, Flag.IDENTITY | Flag.HYPOTHESIS),  # level or channel; null for zeroing
+    Field("target", _TEXT, _NAMED | Flag.IDENTITY),
     Field("kind", _TEXT, _NAMED),  # baseline, layer, block, shortcut, set
     Field("reading", _TEXT, _OPTIONAL),
-    Field("kernels", _TEXTS, _NAMED | Is.HYPOTHESIS),
+    Field("kernels", _TEXTS, _NAMED | Flag.HYPOTHESIS),
     Field("sites", _TEXTS),  # null for now
     Field("order", _INDEX, _OPTIONAL),  # of the first kernel in forward order, from 0
     Field("role", _TEXT, _OPTIONAL),
     Field("block", _INDEX, _OPTIONAL),
-    Field("live_weights", _COUNT, Is.SHARED),
-    Field("total_weights", _COUNT, Is.SHARED),
-    Field("status", _TEXT, Is.REQUIRED_PER_SEED),  # ok, cut, no_effect
-    Field("metric", _TEXT, Is.REQUIRED | Is.IDENTITY | Is.FAMILY),
-    Field("class", _TEXT, Is.IDENTITY),  # null: all classes
-    Field("unit", _TEXT, Is.REQUIRED | Is.IDENTITY),  # sample, subject, slice, pooled
-    Field("n", _COUNT, Is.REQUIRED_PER_SEED),  # units; null over seeds that differ in it
+    Field("live_weights", _COUNT, Flag.SHARED),
+    Field("total_weights", _COUNT, Flag.SHARED),
+    Field("status", _TEXT, Flag.REQUIRED_PER_SEED),  # ok, cut, no_effect
+    Field("metric", _TEXT, Flag.REQUIRED | Flag.IDENTITY | Flag.FAMILY),
+    Field("class", _TEXT, Flag.IDENTITY),  # null: all classes
+    Field("unit", _TEXT, Flag.REQUIRED | Flag.IDENTITY),  # sample, subject, slice, pooled
+    Field("n", _COUNT, Flag.REQUIRED_PER_SEED),  # units; null over seeds that differ in it
     Field("value", _REAL),  # over seeds the mean, like baseline and drop
     Field("value_low", _REAL),
     Field("value_high", _REAL),
@@ -85,20 +85,20 @@ FIELDS = (
     Field("drop_high", _REAL),
     Field("drop_share", _REAL),  # drop / (baseline - chance); null for now
     Field("df", _REAL),  # degrees of freedom; null for now
-    Field("p_value", _REAL, Is.SHARE),
-    Field("p_holm", _REAL, Is.SHARE),  # null in target files
+    Field("p_value", _REAL, Flag.SHARE),
+    Field("p_holm", _REAL, Flag.SHARE),  # null in target files
     Field("margin", _REAL, _NAMED),
-    Field("epoch", _INDEX, Is.SHARED | Is.IDENTITY | Is.FAMILY),  # of a snapshot; null: last
-    Field("p_nontrivial", _REAL, Is.SHARE),  # null for now, like the next three
-    Field("p_nontrivial_holm", _REAL, Is.SHARE),
-    Field("p_trivial", _REAL, Is.SHARE),
-    Field("p_trivial_holm", _REAL, Is.SHARE),
+    Field("epoch", _INDEX, Flag.SHARED | Flag.IDENTITY | Flag.FAMILY),  # of a snapshot; null: last
+    Field("p_nontrivial", _REAL, Flag.SHARE),  # null for now, like the next three
+    Field("p_nontrivial_holm", _REAL, Flag.SHARE),
+    Field("p_trivial", _REAL, Flag.SHARE),
+    Field("p_trivial_holm", _REAL, Flag.SHARE),
     Field("verdict", _TEXT),  # non-trivial, trivial, undecided
     Field("b", _COUNT),  # samples right at baseline and wrong here
     Field("c", _COUNT),  # samples wrong at baseline and right here
-    Field("demonstration", pa.bool_(), Is.REQUIRED | Is.SHARED),  # data that allow no inference
-    Field("seeds", _COUNT, Is.REQUIRED),  # number of seeds behind the row
-    Field("covers", _TEXT, Is.REQUIRED),  # what intervals cover: training seeds or test sampling
+    Field("demonstration", pa.bool_(), Flag.REQUIRED | Flag.SHARED),  # data that allow no inference
+    Field("seeds", _COUNT, Flag.REQUIRED),  # number of seeds behind the row
+    Field("covers", _TEXT, Flag.REQUIRED),  # what intervals cover: training seeds or test sampling
     Field("value_sd", _REAL),  # standard deviation over seeds
     Field("drop_sd", _REAL),
 )
@@ -114,10 +114,10 @@ ROUNDING = 1e-9  # tolerated in drop = baseline - value, relative to values beyo
 FEW_ROWS = {"use_dictionary": False, "compression": "none", "write_statistics": False}
 
 
-def names(*flags: Is) -> list[str]:
+def names(*flags: Flag) -> list[str]:
     """Return the columns that have all of these flags, in order.
 
-    >>> names(Is.IDENTITY, Is.SHARED)
+    >>> names(Flag.IDENTITY, Flag.SHARED)
     ['experiment', 'split', 'intervention', 'target', 'epoch']
     """
     return [field.name for field in FIELDS if all(flag in field.flags for flag in flags)]
@@ -167,7 +167,7 @@ def check(table: pa.Table, source: Callable[[int], object]) -> None:
             raise UserError(
                 f"{source(row)}: row of target {table['target'][row]}: {problem}; {parquet.REMEDY}"
             )
-    keys = names(Is.IDENTITY)
+    keys = names(Flag.IDENTITY)
     counts = table.group_by(keys, use_threads=False).aggregate([([], "count_all")])
     row = pc.index(pc.greater(counts["count_all"], 1), True).as_py()
     if row >= 0:
@@ -182,9 +182,9 @@ def check(table: pa.Table, source: Callable[[int], object]) -> None:
 def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     """Yield a problem and the rows that have it; null where it does not apply."""
     per_seed = pc.is_valid(table["seed"])
-    for name in names(Is.REQUIRED):
+    for name in names(Flag.REQUIRED):
         yield f"{name} is empty", pc.is_null(table[name])
-    for name in names(Is.REQUIRED_PER_SEED):
+    for name in names(Flag.REQUIRED_PER_SEED):
         yield f"{name} is empty", pc.and_(per_seed, pc.is_null(table[name]))
     is_primary = primary_rows(table)
     for name in ("value", "baseline", "drop"):
@@ -196,7 +196,7 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for name in ("value", "baseline"):
         wrong = pc.and_(is_share, _outside(table[name], -ROUNDING, 1 + ROUNDING))
         yield f"{name} is not between 0 and 1", wrong
-    for name in names(Is.SHARE):
+    for name in names(Flag.SHARE):
         yield f"{name} is not between 0 and 1", _outside(table[name], 0, 1)
     expected = pc.subtract(table["baseline"], table["value"])
     distance = pc.abs(pc.subtract(table["drop"], expected))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nontrivial.errors import UserError
 from nontrivial.execution.parent_process import end_with_parent
 from nontrivial.formats import parquet
-from nontrivial.formats.summary import SCHEMA, Is, check, names, primary_rows
+from nontrivial.formats.summary import SCHEMA, Flag, check, names, primary_rows
 
 FILES_AT_A_TIME = 500  # per process
 OVER_SEEDS = -1  # in place of null in an array of seeds
@@ -89,7 +89,7 @@ def _require_one_target_each(
     table: pa.Table, starts: np.ndarray, ends: np.ndarray, source: Callable[[int], Path]
 ) -> None:
     first = pa.array(np.repeat(starts, ends - starts))
-    for name in names(Is.SHARED):
+    for name in names(Flag.SHARED):
         column = _comparable(table[name])
         wanted = column.take(first)
         differ = pc.fill_null(
@@ -129,7 +129,7 @@ def _require_all_seeds(table: pa.Table, starts: np.ndarray, source: Callable[[in
 def _require_distinct_targets(
     table: pa.Table, starts: np.ndarray, source: Callable[[int], Path]
 ) -> None:
-    keys = names(Is.IDENTITY, Is.SHARED)
+    keys = names(Flag.IDENTITY, Flag.SHARED)
     first: dict[tuple, int] = {}
     columns = table.select(keys).take(pa.array(starts)).to_pydict().values()
     for start, key in zip(starts.tolist(), zip(*columns, strict=True), strict=True):

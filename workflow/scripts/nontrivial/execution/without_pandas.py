@@ -21,6 +21,6 @@ class _NoPandas:
         return None
 
 
-def without_pandas() -> None:
+def block_pandas() -> None:
     """Make later imports of pandas in this process fail as if it were not installed."""
     sys.meta_path.insert(0, _NoPandas())
