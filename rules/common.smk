@@ -10,15 +10,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import LocalSourceFile
 
+# The library can only be imported from a known root, so execution/snakemake_hooks.py cannot find it.
 if not isinstance(workflow.current_basedir, LocalSourceFile):
     raise WorkflowError(
         "nontrivial runs only from a checkout, because its programs and kernel tables are files"
         " beside the Snakefile. Clone the repository and set the module's snakefile to"
         " <checkout>/workflow/Snakefile."
-    )
-if workflow.modifier.path_modifier.prefix:
-    raise WorkflowError(
-        "nontrivial does not support prefix: set results_dir in the module's configuration instead."
     )
 
 # Relative, so that nothing is stale after the folder is moved.
@@ -27,6 +24,7 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
 from nontrivial.errors import UserError
+from nontrivial.execution import snakemake_hooks
 from nontrivial.planning.configuration import complete, read_schema
 from nontrivial.planning.plan import Plan
 
@@ -34,13 +32,8 @@ from nontrivial.planning.plan import Plan
 # --sdm conda, Snakemake puts the environment of the rule first.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
-# Snakemake reads every argument after --configfile as a configuration file, even a rule's name.
-for path in workflow.overwrite_configfiles[1:]:
-    if Path(path).resolve().is_relative_to(Path(config.get("results_dir", "results")).resolve()):
-        raise WorkflowError(
-            f"{path} was read as a second configuration file. Name what to make before"
-            f" --configfile: snakemake {path} --configfile {workflow.overwrite_configfiles[0]}"
-        )
+snakemake_hooks.refuse_prefix(workflow)
+snakemake_hooks.refuse_second_configuration(workflow, Path(config.get("results_dir", "results")))
 
 try:
     PLAN = Plan(complete(config, read_schema(ROOT / "config" / "schema.yaml")), ROOT)

@@ -3,6 +3,7 @@
 # Stale: what these functions return makes jobs stale; what untracked() returns does not.
 
 from nontrivial.data.manifest import source_identity
+from nontrivial.execution.snakemake_hooks import untracked
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.planning.fingerprint import fingerprint, module_file
 
@@ -18,15 +19,6 @@ def code(script, factory=None):
         return " ".join([ours, *(fingerprint(file, roots) for file in files if file)])
     except UserError as error:
         raise WorkflowError(str(error)) from None
-
-
-def untracked(value):
-    """Return a parameter whose change reruns nothing: Snakemake ignores those that use `output`.
-
-    Shell commands can use only parameters: in a `module`, they cannot see the variables of these
-    files.
-    """
-    return lambda wildcards, output: value
 
 
 def program(name):

@@ -2,7 +2,6 @@
 # Out:   the spec files; a run that locks its results folder and can be interrupted.
 # Stale: nothing.
 
-from nontrivial.execution import snakemake_hooks
 from nontrivial.execution.command_line import explain
 
 snakemake_hooks.collect_garbage_rarely()

@@ -62,4 +62,4 @@ def test_a_result_after_the_configuration_is_told_from_a_second_configuration(tm
         [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "name targets before --configfile" in done.stdout + done.stderr
+    assert "Name what to make before --configfile" in done.stdout + done.stderr

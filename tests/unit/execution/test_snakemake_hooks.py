@@ -214,3 +214,76 @@ def test_what_failed_is_said_again_at_the_end(snakemake):
     end = text.splitlines()[-20:]
     assert "Failed: fail (name=a): error: a is damaged" in end
     assert "Failed: fail (name=b): error: b is damaged" in end
+
+
+USE = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {scripts!r})
+from nontrivial.execution import snakemake_hooks as hooks
+
+hooks.refuse_prefix(workflow)
+hooks.refuse_second_configuration(workflow, Path("results"))
+
+
+rule one:
+    output:
+        "results/one.txt",
+    params:
+        tracked=config.get("tracked", 0),
+        untracked=hooks.untracked(config.get("untracked", 0)),
+    shell:
+        "echo {{params.tracked}} {{params.untracked}} > {{output}}"
+"""
+
+
+@pytest.fixture
+def use(snakemake):
+    """Return the function of `snakemake` for a workflow that is used in unusual ways."""
+    scripts = str(ROOT / "workflow" / "scripts")
+    (snakemake.folder / "Snakefile").write_text(USE.format(scripts=scripts))
+    return snakemake
+
+
+def test_only_tracked_parameters_rerun_a_job(use):
+    use("--cores", "1", "--config", "tracked=1", "untracked=2")
+    assert (use.folder / "results/one.txt").read_text() == "1 2\n"
+    text, *_ = use("-n", "--config", "tracked=1", "untracked=3")
+    assert "Nothing to be done" in text
+    text, *_ = use("-n", "--config", "tracked=2", "untracked=2")
+    assert "Params have changed" in text
+
+
+def test_a_result_after_configfile_is_refused(use):
+    for name in ("mine.yaml", "more.yaml", "results/digest.json"):
+        path = use.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    text, *_ = use("-n", "--configfile", "mine.yaml", "results/digest.json")
+    assert "snakemake results/digest.json --configfile mine.yaml" in text
+    assert "Traceback" not in text
+    text, *_ = use("-n", "--configfile", "mine.yaml", "more.yaml")
+    assert "rule one" in text
+
+
+@pytest.mark.parametrize("prefix", ["", 'prefix: "elsewhere"'])
+def test_a_prefix_is_refused(use, prefix):
+    (use.folder / "Snakefile").rename(use.folder / "used.smk")
+    (use.folder / "Snakefile").write_text(
+        f'module used:\n    snakefile: "used.smk"\n    {prefix}\n\nuse rule * from used\n'
+    )
+    text, *_ = use("-n", "one")
+    assert ("set results_dir" in text) == bool(prefix)
+    assert ("rule one" in text) == (not prefix)
+
+
+def test_the_snakefiles_of_a_checkout_are_local_files(use):
+    with (use.folder / "Snakefile").open("a") as file:
+        file.write(
+            "\nfrom snakemake.sourcecache import LocalSourceFile\n"
+            "assert isinstance(workflow.current_basedir, LocalSourceFile)\n"
+            "print('ROOT', workflow.current_basedir.get_path_or_uri(secret_free=True))\n"
+        )
+    text, *_ = use("-n")
+    assert f"ROOT {use.folder}" in text

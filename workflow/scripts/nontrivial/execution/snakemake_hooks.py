@@ -3,6 +3,9 @@
 Most of it has no official interface, so this module holds for the releases that ``pyproject.toml``
 allows (>=9.27,<9.28). ``tests/unit/execution/test_snakemake_hooks.py`` checks each assumption
 against the installed release: try a new one with that test first.
+
+Two such uses must come before the library can be imported: ``Snakefile`` asks whether the command
+line names a configuration, and ``rules/common.smk`` finds the root of the repository.
 """
 
 import argparse
@@ -12,10 +15,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 from snakemake import cli
@@ -33,6 +36,8 @@ from nontrivial.execution.interruption import SIGNALS
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
+
+T = TypeVar("T")
 
 # Options that make Snakemake read the Snakefile and then do something else than run jobs.
 OTHER_COMMANDS = (
@@ -126,6 +131,52 @@ def limit_gpus(workflow: "Workflow") -> int:
         logger.info("No --resources gpu=N was given: one GPU job runs at a time, as with gpu=1.")
         workflow.register_resource("gpu", 1)
     return 1
+
+
+# How the workflow is used
+
+
+def refuse_prefix(workflow: "Workflow") -> None:
+    """Refuse a ``prefix`` from the workflow that uses this one as a module.
+
+    Snakemake would add it to the paths in rules, but not to those that the library computes.
+
+    Raises:
+        WorkflowError: there is a prefix.
+    """
+    if workflow.modifier.path_modifier.prefix:
+        raise WorkflowError(
+            "nontrivial does not support prefix: set results_dir in the module's configuration"
+            " instead."
+        )
+
+
+def refuse_second_configuration(workflow: "Workflow", results: Path) -> None:
+    """Refuse a result that was named after ``--configfile``.
+
+    Snakemake reads every argument after ``--configfile`` as a configuration file.
+
+    Raises:
+        WorkflowError: a configuration file besides the first is in the results folder.
+    """
+    for path in map(Path, workflow.overwrite_configfiles[1:]):
+        if path.resolve().is_relative_to(results.resolve()):
+            # Snakemake makes the paths absolute, but a result is known by the path in its rule.
+            target = results / path.resolve().relative_to(results.resolve())
+            first = os.path.relpath(workflow.overwrite_configfiles[0])
+            raise WorkflowError(
+                f"{target} was read as a second configuration file. Name what to make before"
+                f" --configfile: snakemake {target} --configfile {first}"
+            )
+
+
+def untracked(value: T) -> Callable[..., T]:
+    """Return a parameter whose change reruns nothing: Snakemake ignores those that use `output`.
+
+    Shell commands can use only parameters: in a `module`, they cannot see the variables of the
+    rules' files.
+    """
+    return lambda wildcards, output: value
 
 
 # Before the jobs are planned
