@@ -129,7 +129,12 @@ def is_primary(metric: str, class_name: str | None) -> bool:
 
 
 def primary_rows(table: pa.Table) -> pa.ChunkedArray:
-    """Return for each row whether it is primary, as :func:`is_primary` does."""
+    """Return for each row whether it is primary, as :func:`is_primary` does.
+
+    >>> rows = {"metric": ["dice", "dice", "dice_slice"], "class": [None, "bright", None]}
+    >>> primary_rows(pa.table(rows)).to_pylist()
+    [True, False, False]
+    """
     is_metric = pc.is_in(table["metric"], pa.array(list(PRIMARY.values())))
     return pc.and_(is_metric, pc.is_null(table["class"]))
 
