@@ -9,6 +9,9 @@ from threading import Thread
 
 import pytest
 import yaml
+from conftest import CONFIG
+
+from nontrivial.formats.target_files import read_targets
 
 ROOT = Path(__file__).parents[2]
 SNAKEFILE = """
@@ -29,14 +32,17 @@ rule study:
 
 @pytest.fixture
 def study(tmp_path):
-    """A folder with a workflow that imports this one with the quick start's configuration."""
+    """Return a folder with a workflow that imports this one, configured as the quick start."""
     folder = tmp_path / "a study"
     folder.mkdir()
-    config = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
-    config["results_dir"] = "results/which layers"
-    (folder / "study.yaml").write_text(yaml.safe_dump({"layers": config}))
+    configure(folder, yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text()))
     write(folder, str(ROOT / "workflow" / "Snakefile"))
     return folder
+
+
+def configure(folder: Path, config: dict) -> None:
+    layers = {**config, "results_dir": "results/which layers"}
+    (folder / "study.yaml").write_text(yaml.safe_dump({"layers": layers}))
 
 
 def write(folder: Path, snakefile: str, prefix: str = "") -> None:
@@ -62,6 +68,26 @@ def test_a_data_set_is_prepared_in_the_folder_of_the_importing_workflow(study):
     assert done.returncode == 0, done.stderr
     assert (study / "results/which layers/data/digits/test/images.npy").exists()
     assert (study / "results/which layers/logs/prepare/digits.log").exists()
+
+
+def test_a_target_is_evaluated_in_the_folder_of_the_importing_workflow(study):
+    config = {
+        "datasets": {"digits": CONFIG["datasets"]["digits"]},
+        "trainings": {"digits-resnet18": CONFIG["trainings"]["digits-resnet18"]},
+        "experiments": {"digits": {"training": "digits-resnet18", "sets": ["shortcut"]}},
+    }
+    configure(study, config)
+    target = "results/which layers/digits/zero/targets/shortcut-2.parquet"
+    done = snakemake(study, target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_targets([study / target]).to_pylist()
+    assert {(row["experiment"], row["target"]) for row in rows} == {("digits", "shortcut-2")}
+    over_classes = [row for row in rows if row["class"] is None and row["metric"] == "accuracy"]
+    assert [row["seed"] for row in over_classes] == [0, None]
+    logs = study / "results/which layers/logs"
+    assert (logs / "train/digits-resnet18-seed0.log").stat().st_size > 0
+    assert (logs / "evaluate/digits-shortcut-2.log").exists()
+    assert "Nothing to be done" in snakemake(study, "-n", target).stdout
 
 
 def only_error(done: subprocess.CompletedProcess) -> str:
