@@ -78,3 +78,11 @@ def test_the_last_lines_name_what_failed_and_why(run):
     last = run(failing=7)[-20:]
     assert any("one (n=7): error: no such label" in line for line in last)
     assert any("At least one job did not complete successfully" in line for line in last)
+
+
+def test_the_log_file_keeps_the_lines_about_jobs(run, tmp_path):
+    run()
+    (log,) = (tmp_path / ".snakemake" / "log").glob("*.log")
+    text = log.read_text()
+    assert text.count("Finished jobid: ") == 121
+    assert "120 of 121 steps (99%) done" in text

@@ -69,6 +69,7 @@ OTHER_COMMANDS = (
     "unlock",
 )
 
+CONSOLE = "DefaultStreamHandler"  # Snakemake's name of the log handler that prints
 MOST_FAILURES = 5  # repeated at the end, so that they fit on a screen
 
 
@@ -207,11 +208,12 @@ class _FewLines(logging.Filter):
 def print_few_lines(workflow: "Workflow") -> None:
     """Print no lines about single jobs if the user asked for ``--quiet rules``.
 
-    Snakemake itself still prints five lines for each job then.
+    Snakemake itself still prints five lines for each job then. Its log file keeps them.
     """
     if Quietness.RULES in (workflow.output_settings.quiet or ()):
         for handler in logger.handlers:
-            if not any(isinstance(one, _FewLines) for one in handler.filters):
+            is_new = not any(isinstance(one, _FewLines) for one in handler.filters)
+            if handler.name == CONSOLE and is_new:
                 handler.addFilter(_FewLines())
 
 
