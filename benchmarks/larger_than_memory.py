@@ -29,6 +29,9 @@ from datetime import date
 from importlib import import_module
 from pathlib import Path
 
+# As in the workflow's programs: OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pyarrow.parquet as pq
 import torch

@@ -31,6 +31,7 @@ bias. It handles only single layers, so all three methods are timed on the layer
 import argparse
 import copy
 import json
+import os
 import subprocess
 import sys
 import time
@@ -43,6 +44,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+
+# As in the workflow's programs: OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch

@@ -46,6 +46,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+# As in the workflow's programs: OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import torch
 import yaml
