@@ -73,6 +73,7 @@ rule predict_examples:
         ' --data "$(dirname {input.dataset:q})"'
         " --model {input.weights:q}"
         " --targets {params.targets:q}"
+        " --threads {threads}"
         " --output {output:q}"
         " --log {log:q}"
 

@@ -23,7 +23,14 @@ from nontrivial.replay import Replay
 from nontrivial.replay.sweep import outputs
 
 
-def predict_examples(settings: dict, data: Path, model: Path, targets: Path, output: Path) -> None:
+def predict_examples(
+    settings: dict,
+    data: Path,
+    model: Path,
+    targets: Path,
+    output: Path,
+    threads: int | None = None,
+) -> None:
     """Store image, true mask and predicted mask of each example slice and target.
 
     Args:
@@ -33,11 +40,12 @@ def predict_examples(settings: dict, data: Path, model: Path, targets: Path, out
         model: weights (safetensors).
         targets: spec file of the targets.
         output: file to write (Parquet), sorted by target, then by slice.
+        threads: CPU threads; None leaves torch's default.
 
     Raises:
         UserError: an input is missing or damaged, or the task is not segmentation.
     """
-    fix_arithmetic(None)
+    fix_arithmetic(threads)
     description = read_description(data / "dataset.json")
     if description.task != "segmentation":
         raise UserError(f"{data}: example slices need a segmentation, not {description.task}")

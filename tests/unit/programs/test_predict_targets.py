@@ -432,6 +432,15 @@ def test_examples_hold_image_truth_and_prediction(project):
         np.testing.assert_array_equal(predicted, wanted)
 
 
+def test_examples_use_the_given_number_of_threads(project, monkeypatch):
+    used = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    made = project("segmenter")
+    spec, output = made.folder / "spec.json", made.folder / "examples.parquet"
+    predict_examples(made.settings(subjects=2), made.folder, made.model, spec, output, threads=3)
+    assert used == [3]
+
+
 def test_examples_are_for_segmentation(project):
     made = project("classifier")
     with pytest.raises(UserError, match="example slices need a segmentation"):
