@@ -44,7 +44,7 @@ except UserError as error:
 RESULTS = PLAN.results
 DATA = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/networks/{{training}}/seed{{seed}}"
-EXPERIMENT = f"{RESULTS}/{{experiment}}/seed{{seed}}/zero"
+EXPERIMENT = PLAN.seed_folder("{experiment}", "{seed}")
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 

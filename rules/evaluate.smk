@@ -12,7 +12,7 @@ rule evaluate:
         dataset=description,
         samples=ancient(lambda w: prepared()(w)[-1]),
     output:
-        f"{RESULTS}/{{experiment}}/zero/targets/{{target}}.parquet",
+        PLAN.target_file("{experiment}", "{target}"),
     log:
         f"{LOGS}/evaluate/{{experiment}}-{{target}}.log",
     benchmark:

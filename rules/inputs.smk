@@ -75,7 +75,7 @@ def predictions(suffix, baseline=False):
         targets = PLAN.targets(wildcards.experiment)
         batch = targets["baseline" if baseline else wildcards.target].batch
         return [
-            f"{RESULTS}/{wildcards.experiment}/seed{seed}/zero/predictions/{batch}{suffix}"
+            f"{PLAN.seed_folder(wildcards.experiment, seed)}/predictions/{batch}{suffix}"
             for seed in PLAN.seeds(wildcards.experiment)
         ]
 

@@ -259,7 +259,7 @@ rule plot_slices:
     input:
         dataset=description,
         examples=lambda w: (
-            f"{RESULTS}/{w.experiment}/seed{PLAN.seeds(w.experiment)[0]}/zero/examples.parquet"
+            f"{PLAN.seed_folder(w.experiment, PLAN.seeds(w.experiment)[0])}/examples.parquet"
         ),
     output:
         svg=captioned(

@@ -81,7 +81,7 @@ rule predict_examples:
 rule predictions:
     input:
         [
-            f"{RESULTS}/{experiment}/seed{seed}/zero/predictions/{batch}.json"
+            f"{PLAN.seed_folder(experiment, seed)}/predictions/{batch}.json"
             for experiment in sorted(PLAN.config["experiments"])
             for seed in PLAN.seeds(experiment)
             for batch in PLAN.batches(experiment)

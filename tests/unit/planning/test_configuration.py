@@ -1,6 +1,7 @@
 """The configuration: defaults, clear errors, cross-checks, and its description."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ import yaml
 
 from describe_configuration import describe
 from nontrivial.errors import UserError
-from nontrivial.planning.configuration import complete, read_schema, resolve
+from nontrivial.planning.configuration import (
+    RESERVED_EXPERIMENTS,
+    complete,
+    read_schema,
+    resolve,
+)
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
@@ -178,3 +184,18 @@ def test_shipped_configurations_use_known_keys_only_in_documented_places():
     for name in ("config.yaml", "quickstart.yaml"):
         config = yaml.safe_load((ROOT / "config" / name).read_text())
         assert set(used(config, "", SCHEMA)) <= known
+
+
+def test_no_experiment_is_named_like_a_folder_of_the_results():
+    library = ROOT / "workflow" / "scripts" / "nontrivial"
+    files = [*(ROOT / "rules").glob("*.smk"), *library.rglob("*.py")]
+    text = "".join(path.read_text() for path in files)
+    folders = set(re.findall(r"\{(?:RESULTS|self\.results)\}/(\w+)[/\"]", text))
+    assert {"data", "networks", "specs", "logs"} <= folders
+    assert folders <= RESERVED_EXPERIMENTS
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_EXPERIMENTS))
+def test_every_reserved_name_is_refused(config, name):
+    config["experiments"][name] = {"training": "digits-resnet34"}
+    assert f"experiments.{name}: " in refused(config)

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
 from nontrivial.formats.summary import PRIMARY, ROUNDING, primary_rows, read
+from nontrivial.targets import ZEROING
 
-ZEROING = "zero"
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}
 TASKS = {metric: task for task, metric in PRIMARY.items()}
 

@@ -28,6 +28,7 @@ RESERVED_EXPERIMENTS = {
     "benchmarks",
     "data",
     "figures",
+    "kernels",
     "logs",
     "networks",
     "specs",

@@ -14,9 +14,9 @@ from nontrivial.execution.atomic import write_text
 from nontrivial.formats.canonical import canonical, digest
 from nontrivial.networks import registry
 from nontrivial.networks.kernel_table import Kernel, read_table, structure_digest
+from nontrivial.targets import ZEROING
 from nontrivial.targets.enumeration import BASELINE, Target, batches, enumerate_targets
 
-INTERVENTION = "zero"
 SPEC_DIGITS = 16  # hex digits of a spec file's digest in its name: 64 bits
 
 
@@ -163,7 +163,7 @@ class Plan:
                 "stem": registry.stem_of(network),
                 "seeds": self.seeds(experiment),
                 "split": self.config["experiments"][experiment]["split"],
-                "intervention": INTERVENTION,
+                "intervention": ZEROING,
                 "parameters": {},
                 "target": chosen.name,
                 "kind": chosen.kind,
@@ -176,10 +176,18 @@ class Plan:
             }
         )
 
+    def seed_folder(self, experiment: str, seed: int | str) -> str:
+        """Return the folder with what predict jobs store for one trained network."""
+        return f"{self.results}/{experiment}/seed{seed}/{ZEROING}"
+
+    def target_file(self, experiment: str, target: str) -> str:
+        """Return the file with the metrics of one target over all seeds."""
+        return f"{self.results}/{experiment}/{ZEROING}/targets/{target}.parquet"
+
     def target_files(self) -> list[str]:
         """Return the target files of all experiments, in summary order."""
         return [
-            f"{self.results}/{experiment}/{INTERVENTION}/targets/{target}.parquet"
+            self.target_file(experiment, target)
             for experiment in sorted(self.config["experiments"])
             for target in self.targets(experiment)
         ]
