@@ -87,7 +87,7 @@ def test_a_spec_is_written_once_and_repaired(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
 
 
-def test_dry_runs_write_the_specs_and_commands_that_look_do_not(workflow):
+def test_dry_runs_write_the_specs_and_read_only_commands_do_not(workflow):
     workflow.config = CONFIG
     specs = workflow.path(CONFIG.get("results_dir", "results")) / "specs"
     shutil.rmtree(specs.parent, ignore_errors=True)
@@ -156,7 +156,7 @@ def own_network(workflow):
     return config
 
 
-def test_a_network_of_the_users_own(workflow):
+def test_a_custom_network(workflow):
     workflow.config = own_network(workflow)
     jobs = workflow.stale()
     assert {job for job in jobs if job.startswith("evaluate")} == {
@@ -166,7 +166,7 @@ def test_a_network_of_the_users_own(workflow):
     }
 
 
-def test_editing_the_users_network_changes_the_code_of_train(workflow):
+def test_editing_a_custom_network_changes_the_code_of_train(workflow):
     workflow.config = own_network(workflow)
     workflow.run("networks")
     assert workflow.stale("networks") == set()

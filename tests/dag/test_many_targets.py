@@ -48,13 +48,13 @@ def dry_run(folder: Path, sets: int) -> str:
     return done.stdout + done.stderr
 
 
-def jobs(said: str, rule: str) -> list[str]:
-    return [block for block in re.split(r"\n(?=\[)", said) if f"\nrule {rule}:\n" in block]
+def jobs(printed: str, rule: str) -> list[str]:
+    return [block for block in re.split(r"\n(?=\[)", printed) if f"\nrule {rule}:\n" in block]
 
 
 def test_files_of_an_evaluation(dry_runs):
-    for sets, said in dry_runs.items():
-        inputs = [re.search(r"input: (.*)", job)[1] for job in jobs(said, "evaluate")]
+    for sets, printed in dry_runs.items():
+        inputs = [re.search(r"input: (.*)", job)[1] for job in jobs(printed, "evaluate")]
         assert len(inputs) == RESNET18 + sets
         assert {len(text.split(", ")) for text in inputs} == {FILES_OF_EVALUATE}
 
@@ -62,7 +62,8 @@ def test_files_of_an_evaluation(dry_runs):
 @pytest.mark.parametrize("rule", ["aggregate", "tabulate_targets", "plot_layers"])
 def test_command_lines_of_jobs_that_read_all_targets(dry_runs, rule):
     lengths = {
-        len(re.search(r"Shell command: (.*)", jobs(said, rule)[0])[1]) for said in dry_runs.values()
+        len(re.search(r"Shell command: (.*)", jobs(printed, rule)[0])[1])
+        for printed in dry_runs.values()
     }
     assert len(lengths) == 1
 
@@ -79,12 +80,12 @@ def test_the_scheduler_runs_once_per_finished_job(benchmark, tmp_path):
         text=True,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    finished = len(re.findall(r"^Finished jobid: ", said, re.MULTILINE))
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    finished = len(re.findall(r"^Finished jobid: ", printed, re.MULTILINE))
     assert finished > 100
     # One when the run starts, and one for every job that ends.
-    assert said.count("Resources before job selection") <= finished + 1
+    assert printed.count("Resources before job selection") <= finished + 1
 
 
 def test_growth_of_the_benchmark(benchmark):

@@ -55,7 +55,7 @@ COMPARED = ("summary.parquet", "across_seeds.parquet")
 
 
 class Unexpected(Exception):  # noqa: N818  (not an error of this program)
-    """The workflow did not do what it should."""
+    """The workflow behaves in a way that the comparison does not expect."""
 
 
 def moments(kills: int, rng: random.Random) -> list[tuple[str, float]]:
@@ -91,7 +91,7 @@ def killed(
         if process.returncode == 0:
             return
         if process.returncode != -signal.SIGKILL:
-            raise Unexpected(f"it failed before kill {number}: {said(workflow)}")
+            raise Unexpected(f"it failed before kill {number}: {printed(workflow)}")
         seconds = time.monotonic() - began
         survivors = left_behind(workflow.folder)
         wrong = damaged(workflow.path(results_of(workflow)))
@@ -110,14 +110,14 @@ def killed(
     process = start(workflow, arguments)
     try:
         if process.wait(DEADLINE) != 0:
-            raise Unexpected(f"the last run failed: {said(workflow)}")
+            raise Unexpected(f"the last run failed: {printed(workflow)}")
     finally:
         kill(process)
 
 
 def start(workflow: Workflow, arguments: list[str]) -> subprocess.Popen:
     """Start Snakemake in a session, and so a process group, of its own."""
-    with workflow.path("said.txt").open("w") as output:
+    with workflow.path("output.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=workflow.folder,
@@ -127,9 +127,9 @@ def start(workflow: Workflow, arguments: list[str]) -> subprocess.Popen:
         )
 
 
-def said(workflow: Workflow) -> str:
+def printed(workflow: Workflow) -> str:
     """Return the end of what the last run printed."""
-    return workflow.path("said.txt").read_text()[-3000:]
+    return workflow.path("output.txt").read_text()[-3000:]
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -225,7 +225,7 @@ def differences(found: Path, wanted: Path) -> list[str]:
 
 
 def _equal(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> bool:
-    # Arrow's equality tells a NaN from itself; repr shows all digits.
+    # Arrow does not count NaN as equal to NaN; repr shows all digits.
     return repr(ours.to_pylist()) == repr(theirs.to_pylist())
 
 
@@ -250,7 +250,7 @@ def main() -> None:
         calm, disturbed = (_copy(Path(folder) / name, given.configfile) for name in ("a", "b"))
         began = time.monotonic()
         if start(calm, arguments).wait() != 0:
-            sys.exit(f"the undisturbed run failed: {said(calm)}")
+            sys.exit(f"the undisturbed run failed: {printed(calm)}")
         print(
             json.dumps({"seed": given.seed, "undisturbed_seconds": time.monotonic() - began}),
             flush=True,

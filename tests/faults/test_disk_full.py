@@ -47,11 +47,11 @@ def contents(results):
 
 def refused(done, results, stage):
     """Check that a run ended with one clear line about the disk and left no partial files."""
-    said = done.stdout + done.stderr
+    printed = done.stdout + done.stderr
     assert done.returncode != 0, stage
-    assert "Traceback" not in said, said
-    lines = re.findall(r"^error: .*$", said, re.MULTILINE)
-    assert lines, said
+    assert "Traceback" not in printed, printed
+    lines = re.findall(r"^error: .*$", printed, re.MULTILINE)
+    assert lines, printed
     for line in lines:
         assert re.search("No space left on device|MiB are free", line), line
         assert str(results.name) in line

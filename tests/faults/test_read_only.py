@@ -20,9 +20,9 @@ def test_a_read_only_folder_is_named_and_loses_nothing_and_may_be_finished(finis
         before = contents(disk)
         disk.workflow.config = {**disk.workflow.config, "margin": 0.02}
         done = disk.workflow.snakemake("--cores", "2")
-        said = done.stdout + done.stderr
+        printed = done.stdout + done.stderr
         assert done.returncode != 0
-        assert SAID in said
-        assert "Traceback" not in said
+        assert SAID in printed
+        assert "Traceback" not in printed
         assert contents(disk) == before
         disk.remount("rw")

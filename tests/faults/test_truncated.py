@@ -41,8 +41,8 @@ TARGET = "layer-layer1.0.conv1"
 
 
 def flipped(content, part=2):
-    place = len(content) // part
-    return content[:place] + bytes([content[place] ^ 0x15]) + content[place + 1 :]
+    position = len(content) // part
+    return content[:position] + bytes([content[position] ^ 0x15]) + content[position + 1 :]
 
 
 DAMAGES = {
@@ -56,7 +56,7 @@ DAMAGES = {
 
 @pytest.fixture(scope="module")
 def copied(finished_once, tmp_path_factory):
-    """A copy of the finished run that each test leaves unchanged."""
+    """Return a copy of the finished run that each test leaves unchanged."""
     folder = tmp_path_factory.mktemp("truncated") / "workflow"
     shutil.copytree(finished_once.folder, folder)
     return Workflow(folder)
@@ -177,7 +177,7 @@ READ = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "read"), READ, ids=lambda value: getattr(value, "__name__", None))
-def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, path, read):
+def test_a_damaged_file_is_named_or_changes_nothing(copied, plan, tmp_path, path, read):
     whole = path.read_bytes()
     wanted = None
     try:
@@ -185,10 +185,10 @@ def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, 
             path.write_bytes(spoil(whole))
             out = tmp_path / str(number)
             out.mkdir()
-            if said := error_of(read, plan, out):
-                assert str(path) in said, damage
-                assert "\n" not in said
-                assert re.search("delete it|again", said), said
+            if message := error_of(read, plan, out):
+                assert str(path) in message, damage
+                assert "\n" not in message
+                assert re.search("delete it|again", message), message
                 assert digests(out) == {}, damage
                 continue
             # Only a missing final newline, or a byte without meaning, may go unnoticed.
@@ -207,15 +207,15 @@ def test_a_damaged_file_is_named_or_makes_no_difference(copied, plan, tmp_path, 
 
 def test_a_description_with_one_byte_changed_is_equal_or_refused(copied, tmp_path):
     whole = copied.path(str(DIGITS / "dataset.json")).read_bytes()
-    said = read_description(copied.path(str(DIGITS / "dataset.json")))
+    original = read_description(copied.path(str(DIGITS / "dataset.json")))
     path = tmp_path / "dataset.json"
-    for place in range(len(whole)):
+    for position in range(len(whole)):
         content = bytearray(whole)
-        content[place] ^= (0x01, 0x04, 0xFF)[place % 3]
+        content[position] ^= (0x01, 0x04, 0xFF)[position % 3]
         path.write_bytes(content)
         refused = error_of(read_description, path)
         if refused is None:
-            assert read_description(path) == said, place
+            assert read_description(path) == original, position
         else:
             assert str(path) in refused
             assert "\n" not in refused
@@ -227,7 +227,7 @@ def test_a_description_with_one_byte_changed_is_equal_or_refused(copied, tmp_pat
 
 @pytest.fixture
 def linked(finished_once, tmp_path):
-    """A copy of the finished run that preserves hard links between results and copies for reuse."""
+    """Return a copy of the finished run with its hard links between results and their copies."""
     folder = tmp_path / "workflow"
     subprocess.run(["cp", "-a", finished_once.folder, folder], check=True)
     kept = folder / NETWORK / ".kept/model.safetensors"
@@ -237,7 +237,7 @@ def linked(finished_once, tmp_path):
 
 def rows_of(workflow, targets):
     rows = pq.read_table(workflow.path(str(SUMMARY))).to_pylist()
-    # Holm's correction and the order know how many targets there are.
+    # Holm's correction and the order depend on the number of targets.
     return [{**row, "p_holm": None} for row in rows if row["target"] in targets]
 
 
@@ -266,10 +266,10 @@ def test_damaged_files_are_named_before_a_result_uses_them_and_can_be_made_again
             path.unlink()
         spoil(linked.path(str(name)), damage)
         done = linked.snakemake("--cores", "2", wanted)
-        said = done.stdout + done.stderr
+        printed = done.stdout + done.stderr
         assert done.returncode != 0, name
-        assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", said, re.MULTILINE), said
-        assert "Traceback" not in said
+        assert re.search(rf"^error: .*{re.escape(str(name))}: .*$", printed, re.MULTILINE), printed
+        assert "Traceback" not in printed
         linked.path(str(name)).unlink()
     linked.run()
     assert rows_of(linked, targets) == before

@@ -36,15 +36,15 @@ def test_one_run_per_results_folder(finished):
     refused, worked = sorted(runs, key=lambda run: run.poll() is None)
     late = start(finished)
     for run in (refused, late):
-        said, _ = run.communicate()
-        assert run.returncode != 0, said
-        # In the moment before the other run has written it down, the process is unknown.
-        assert "results_dir: another run uses results (" in said
-        assert "Traceback" not in said
-    assert f"process {worked.pid} on " in said
+        printed, _ = run.communicate()
+        assert run.returncode != 0, printed
+        # The process is unknown until the other run has written its ID.
+        assert "results_dir: another run uses results (" in printed
+        assert "Traceback" not in printed
+    assert f"process {worked.pid} on " in printed
     for run in (worked, elsewhere):
-        said, _ = run.communicate()
-        assert run.returncode == 0, said
+        printed, _ = run.communicate()
+        assert run.returncode == 0, printed
     for folder, margin in (("results", OTHER_MARGIN), ("others", 0.01)):
         assert damaged(finished.path(folder)) == []
         summary = pq.read_table(finished.path(f"{folder}/{SUMMARY}"))

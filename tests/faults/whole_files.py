@@ -91,14 +91,14 @@ _READERS = {
 
 def _wrong_digests(results: Path) -> Iterator[str]:
     for path in results.glob("data/*/dataset.json"):
-        for name, said in json.loads(path.read_text())["sha256"].items():
-            if _differs(path.parent / name, said):
+        for name, recorded in json.loads(path.read_text())["sha256"].items():
+            if _differs(path.parent / name, recorded):
                 yield f"{path.parent / name}: its digest is not that in dataset.json"
     for path in results.glob("networks/*/seed*/model.json"):
-        said = json.loads(path.read_text())
+        recorded = json.loads(path.read_text())
         for name, key in (("model", "sha256"), ("snapshots", "snapshots")):
             tensors = path.with_name(f"{name}.safetensors")
-            if _differs(tensors, said[key]):
+            if _differs(tensors, recorded[key]):
                 yield f"{tensors}: its digest is not that in model.json"
 
 

@@ -43,7 +43,7 @@ onerror:
 
 @pytest.fixture
 def run(tmp_path):
-    """A function that runs those jobs and returns the lines that Snakemake printed."""
+    """Return a function that runs those jobs and returns the lines that Snakemake printed."""
 
     def lines(*arguments: str, failing: int = -1) -> list[str]:
         scripts = str(ROOT / "workflow" / "scripts")

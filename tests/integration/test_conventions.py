@@ -1,4 +1,4 @@
-"""What Snakemake's linter and the Snakemake workflow catalog look at."""
+"""What Snakemake's linter and the Snakemake workflow catalog check."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ def test_shell_commands_have_one_option_per_line():
                 assert not re.match(r'        "(exec )?python .* --', line), f"{path.name}: {line}"
 
 
-def test_the_workflow_catalog_finds_what_it_asks_for():
+def test_the_workflow_catalog_finds_what_it_requires():
     assert "Snakemake" in (ROOT / "README.md").read_text()
     includes = re.findall(r'^include: "(.*)"$', (ROOT / "workflow/Snakefile").read_text(), re.M)
     assert [(ROOT / "workflow" / path).resolve() for path in includes] == [ROOT / "Snakefile"]
@@ -46,7 +46,7 @@ def test_the_workflow_catalog_finds_what_it_asks_for():
     assert set(usage["mandatory-flags"]) == {"desc", "flags"}
     assert usage["software-stack-deployment"] == {"conda": True}
     assert usage["report"] is True
-    # What the entry promises: an environment for every job, captions for the report.
+    # The entry says that every job has an environment and the report has captions.
     assert (ROOT / "workflow" / "report" / "workflow.rst").exists()
 
 

@@ -1,4 +1,4 @@
-"""The outputs of a finished run of the real workflow, and that they agree with each other."""
+"""The outputs of a finished run of the real workflow agree with each other."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def test_targets_with_the_same_kernels_have_the_same_result(summary):
             assert shortcut[column] == layer[column] or pandas.isna(shortcut[column])
 
 
-def test_the_stem_is_cut_and_not_judged(summary):
+def test_the_stem_is_cut_and_not_tested(summary):
     stem = primary(summary, "digits").loc["layer-conv1"]
     assert stem.status == "cut"
     assert pandas.isna(stem.p_holm)
@@ -143,7 +143,7 @@ def test_a_failed_job_reports_one_line_and_leaves_earlier_results_reusable(finis
     finished.config = config
     weights = finished.path("results/networks/digits-resnet18/seed0/model.safetensors")
     history = weights.with_name("training.parquet")
-    # A network that is trained again has another history, which records seconds.
+    # The history records seconds, so a network that is trained again has another one.
     before = weights.read_bytes(), history.read_bytes()
     done = finished.snakemake("--cores", "2", "networks")
     output = done.stdout + done.stderr

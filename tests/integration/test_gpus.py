@@ -46,7 +46,7 @@ def test_two_jobs_use_two_gpus(finished, tmp_path):
             seen.append(devices_in_use(psutil.Process(run.pid)))
             time.sleep(0.05)
     assert run.returncode == 0, (tmp_path / "out").read_text()
-    # Snakemake may start three, because it was told of three GPUs. There are slots for two.
+    # Snakemake may start three, because of gpu=3. There are slots for two.
     assert max(map(len, seen)) == 2
     assert all(len(set(devices)) == len(devices) for devices in seen)
     assert {device for devices in seen for device in devices} == {"0", "1"}

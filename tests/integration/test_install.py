@@ -39,7 +39,7 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The Python of a virtual environment with the built wheel and the libraries of this one."""
+    """Return the Python of an environment with the built wheel and the packages of this one."""
     folder = tmp_path_factory.mktemp("install")
     checkout = folder / "checkout"
     for name in ("workflow/scripts", "resources/kernels"):
@@ -51,7 +51,7 @@ def installed(tmp_path_factory) -> Path:
     offline = ["--no-deps", "--no-index"]
     build = [*pip, "wheel", *offline, "--no-build-isolation", "-w", folder, checkout]
     subprocess.run(build, check=True)
-    shutil.rmtree(checkout)  # nothing may be read from there any more
+    shutil.rmtree(checkout)  # the library must not read anything from there
 
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"

@@ -1,4 +1,4 @@
-"""A real workflow stopped in the middle of its trainings, and started again."""
+"""A real workflow that is interrupted during its trainings and run again."""
 
 import copy
 import os
@@ -15,7 +15,7 @@ from conftest import CONFIG, copy_workflow, write_volumes
 from nontrivial.formats.canonical import file_digest
 
 EPOCHS = {"digits-resnet18": 3, "t1-pspnet": 2}
-DEADLINE = 600  # seconds that anything here may take, on a busy machine
+DEADLINE = 600  # seconds that any step may take on a busy host
 
 
 def prepared(folder):
@@ -66,7 +66,7 @@ def trainings(process):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The digests of the weights of trainings that nothing stopped."""
+    """Return the digests of the weights of uninterrupted trainings, by name."""
     workflow = prepared(tmp_path_factory.mktemp("undisturbed") / "workflow")
     workflow.run("networks")
     return {name: file_digest(workflow.path(model(name))) for name in EPOCHS}
@@ -85,14 +85,14 @@ def as_a_closed_terminal(process):
 
 
 def to_the_job(process):
-    # What Snakemake starts as the job's shell is the training itself.
+    # The shell of the job replaces itself with the training (exec).
     (training,) = trainings(process)
     assert training.ppid() == process.pid
     training.terminate()
 
 
 @pytest.mark.parametrize(
-    ("training", "stop"),
+    ("training", "interrupt"),
     [
         ("digits-resnet18", to_snakemake),
         ("t1-pspnet", to_snakemake),
@@ -101,16 +101,16 @@ def to_the_job(process):
         ("t1-pspnet", to_the_job),
     ],
 )
-def test_a_training_stopped_and_started_again_ends_the_same(tmp_path, undisturbed, training, stop):
+def test_an_interrupted_training_gives_the_same_weights(tmp_path, undisturbed, training, interrupt):
     workflow = prepared(tmp_path / "workflow")
     log = workflow.path(f"results/logs/train/{training}-seed0.log")
     process = start(workflow, training)
     wait_until(lambda: log.exists() and "epoch 1/" in log.read_text(), process, "an epoch")
-    stop(process)
-    _, told = process.communicate(timeout=DEADLINE)
+    interrupt(process)
+    _, printed = process.communicate(timeout=DEADLINE)
     assert process.returncode != 0
     assert "; run the same command to resume" in log.read_text()
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
     left = sorted(os.listdir(workflow.path(model(training)).parent))
     assert left == ["checkpoint.safetensors"]
 
@@ -129,7 +129,7 @@ def test_a_training_stopped_and_started_again_ends_the_same(tmp_path, undisturbe
     ]
 
 
-def test_how_often_checkpoints_are_written_makes_nothing_stale(finished):
+def test_another_checkpoint_interval_makes_nothing_stale(finished):
     config = finished.config
     config["checkpoint_minutes"] = 3
     finished.config = config

@@ -209,7 +209,7 @@ def _wait(condition, folder: Path, what: str) -> None:
         time.sleep(0.1)
 
 
-def _end_everything() -> None:
+def _kill_descendants() -> None:
     """Kill all descendants of this process: daemons and processes of their jobs."""
     kind = signal.SIGTERM
     end = time.monotonic() + DEADLINE
@@ -240,7 +240,7 @@ def guard() -> None:
         print(json.dumps(str(folder)), flush=True)
         sys.stdin.read()
     finally:
-        _end_everything()
+        _kill_descendants()
         shutil.rmtree(folder)
 
 

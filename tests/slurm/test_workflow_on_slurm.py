@@ -43,7 +43,7 @@ DEADLINE = 1200  # seconds that any step may take on a busy host
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A real SLURM cluster with two nodes, one GPU each."""
+    """Yield a real SLURM cluster with two nodes, one GPU each."""
     if os.geteuid() != 0:
         pytest.skip("slurmd runs jobs only as root")
     if small_cluster.missing_programs():
@@ -57,7 +57,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The Python of an environment with the SLURM plugin."""
+    """Return the Python of an environment with the SLURM plugin."""
     try:
         return plugin_environment.make(tmp_path_factory.mktemp("environment") / "venv")
     except subprocess.CalledProcessError as error:
@@ -66,7 +66,7 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local_summary(tmp_path_factory):
-    """The summary of a run without a cluster, with the same threads."""
+    """Return the summary of a run without a cluster, with the same threads."""
     workflow = copy_workflow(tmp_path_factory.mktemp("local") / "workflow")
     workflow.config = CONFIG
     workflow.run("summary", *THREADS)
@@ -94,7 +94,7 @@ class Run:
     workflow: Workflow
     cluster: small_cluster.Cluster
     process: subprocess.Popen
-    # For each look at the queue, the nodes of the jobs that had a GPU.
+    # The nodes of the jobs that had a GPU, each time the queue was read.
     gpu_nodes: list[list[str]] = field(default_factory=list)
 
     def queue(self) -> list[Job]:
@@ -142,10 +142,10 @@ class Run:
 
 @pytest.fixture
 def start(cluster, python, tmp_path):
-    """A function that starts the workflow on the cluster; remaining jobs are cancelled."""
+    """Yield a function that starts the workflow on the cluster; then cancel remaining jobs."""
     runs = []
 
-    def begin(*targets, **edited):
+    def start_workflow(*targets, **edited):
         workflow = Workflow(tmp_path / "workflow")
         if not workflow.folder.exists():
             copy_workflow(workflow.folder).config = CONFIG
@@ -164,7 +164,7 @@ def start(cluster, python, tmp_path):
         runs.append(Run(workflow, cluster, process))
         return runs[-1]
 
-    yield begin
+    yield start_workflow
     for run in runs:
         run.process.kill()
         run.process.wait()

@@ -37,7 +37,7 @@ def targets_of(network: str, readings: tuple[str, ...] = ("first-unit", "none"))
 
 
 def plausible(target: Target, seed: int) -> float:
-    """A metric that a trained network might show, the same at every call."""
+    """Return a plausible metric of a trained network, the same at every call."""
     generator = random.Random(f"{target.name} {seed}")
     hurt = {
         "stem": 0.74,
@@ -63,7 +63,7 @@ def rows(
     cut: tuple[str, ...] = ("layer-conv1",),
     readings: tuple[str, ...] = ("first-unit", "none"),
 ) -> list[dict]:
-    """Rows of a summary: the primary row of each target, and one of a class beside it."""
+    """Return rows of a summary: of each target the primary row and one of a class."""
     result = []
     weights = {kernel.path: kernel.weights for kernel in kernels_of(network)}
     roles = {kernel.path: kernel.role for kernel in kernels_of(network)}
@@ -133,7 +133,7 @@ def rows(
 
 
 def rows_over_seeds(rows: list[dict]) -> list[dict]:
-    """Rows over seeds of rows per seed, as evaluate makes them."""
+    """Return the rows over seeds of rows per seed, as evaluate makes them."""
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         key = tuple(row[name] for name in ("experiment", "target", "metric", "class"))

@@ -1,4 +1,4 @@
-"""Small real raw data sets in the forms people have them, for tests."""
+"""Small raw data sets in the forms that users have, for tests."""
 
 import hashlib
 import io
@@ -98,7 +98,7 @@ def write_parquet(path: Path, labels: list[int], pictures: list[bytes] | None = 
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes text and bytes as Python 2 did, which wrote the official batches."""
+    """Writes text and bytes as Python 2 does, which wrote the official batches."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -178,7 +178,9 @@ def _store(store: h5py.Group, name: str, values: np.ndarray, cells: bool) -> h5p
         return store.create_dataset(name, data=values.T).ref
     slices, times = values.shape[2:]
     cell = store.create_dataset(name, (times, slices), dtype=h5py.ref_dtype)
-    for place in np.ndindex(slices, times):
-        single = store.create_dataset(f"{name}-{place[0]}-{place[1]}", data=values[(..., *place)].T)
-        cell[place[1], place[0]] = single.ref
+    for position in np.ndindex(slices, times):
+        single = store.create_dataset(
+            f"{name}-{position[0]}-{position[1]}", data=values[(..., *position)].T
+        )
+        cell[position[1], position[0]] = single.ref
     return cell.ref

@@ -173,7 +173,7 @@ PASSES = {
     "unbind": lambda m, x: m.fc(
         torch.stack((m.b(m.a(x)) + m.a(x)).unbind(1)[::-1], 1).mean((2, 3))
     ),
-    "largest and its place": lambda m, x: m.fc(torch.max((m.b(m.a(x)) + m.a(x)).flatten(2), 2)[0]),
+    "largest and its index": lambda m, x: m.fc(torch.max((m.b(m.a(x)) + m.a(x)).flatten(2), 2)[0]),
     "interpolation to another tensor's size": lambda m, x: m.answer(
         F.interpolate(m.b(F.avg_pool2d(m.a(x), 2)), size=m.a(x).shape[2:]) + m.c(m.a(x))
     ),

@@ -1,4 +1,4 @@
-"""Trainings of small networks on small data that take no time."""
+"""Fast trainings of small networks on small data."""
 
 import copy
 import json
@@ -45,7 +45,7 @@ RECIPE = {
     },
 }
 
-# Networks of a user, in a module of the working directory.
+# Custom networks, in a module of the working directory.
 OWN = """
 import torch
 from torch import nn

@@ -63,11 +63,11 @@ def all_placements(folder, kind):
     }
 
 
-def assert_same(found, wanted):
-    found, wanted = list(found), list(wanted)
-    assert len(found) == len(wanted)
-    for batch, expected in zip(found, wanted, strict=True):
-        for part, right in zip(batch, expected, strict=True):
+def assert_same(found, expected):
+    found, expected = list(found), list(expected)
+    assert len(found) == len(expected)
+    for batch, pair in zip(found, expected, strict=True):
+        for part, right in zip(batch, pair, strict=True):
             assert part.dtype == right.dtype
             assert torch.equal(part, right)
 
@@ -78,7 +78,7 @@ def readers():
 
 @pytest.mark.parametrize("windows", ["one", "many"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_where_samples_are_does_not_change_the_batches(tmp_path, request, kind, windows):
+def test_batches_do_not_depend_on_where_samples_are_stored(tmp_path, request, kind, windows):
     if windows == "many":
         request.getfixturevalue("small_windows")
     images, labels = write(tmp_path, kind)
@@ -86,37 +86,37 @@ def test_where_samples_are_does_not_change_the_batches(tmp_path, request, kind, 
     drawn = epoch_order(COUNT, size, 8, 3)
     assert (len(drawn) > 4) == (windows == "many")
     rows = torch.cat([window.rows() for window in drawn]).numpy()
-    wanted = [(torch.from_numpy(images[row]), torch.from_numpy(labels[row])) for row in rows]
+    expected = [(torch.from_numpy(images[row]), torch.from_numpy(labels[row])) for row in rows]
     for samples in all_placements(tmp_path, kind).values():
-        assert_same(shuffled_batches(samples, 8, 3), wanted)
+        assert_same(shuffled_batches(samples, 8, 3), expected)
     assert not readers()
 
 
 @pytest.mark.parametrize("size", [8, 300])
 @pytest.mark.parametrize("kind", KINDS)
-def test_passes_in_order_give_every_sample_once(tmp_path, kind, size):
+def test_streaming_gives_every_sample_once_in_order(tmp_path, kind, size):
     images, labels = write(tmp_path, kind)
-    wanted = [
+    expected = [
         (torch.from_numpy(images[first : first + size]), torch.from_numpy(labels[first:][:size]))
         for first in range(0, COUNT, size)
     ]
     for samples in all_placements(tmp_path, kind).values():
         assert len(samples) == COUNT
-        assert_same(streamed(samples, size), wanted)
+        assert_same(streamed(samples, size), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_chosen_rows_are_taken(tmp_path, kind):
     images, labels = write(tmp_path, kind)
     rows = [4, 202, 0, 3, 4]
-    wanted = (torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]))
+    expected = (torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]))
     for samples in all_placements(tmp_path, kind).values():
-        assert_same([samples.take(torch.tensor(rows))], [wanted])
+        assert_same([samples.take(torch.tensor(rows))], [expected])
 
 
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("placement", ["resident", "mapped", "stored"])
-def test_an_epoch_goes_on_from_any_step(tmp_path, placement):
+def test_an_epoch_resumes_from_any_step(tmp_path, placement):
     samples = all_placements(tmp_path, "images")[placement]
     whole = list(shuffled_batches(samples, 8, 1))
     assert len(whole) == steps_per_epoch(COUNT, 8)
@@ -128,7 +128,7 @@ def test_an_epoch_goes_on_from_any_step(tmp_path, placement):
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_windows_that_are_left_out_are_not_read(tmp_path, monkeypatch):
+def test_skipped_windows_are_not_read(tmp_path, monkeypatch):
     write(tmp_path, "images")
     samples = stored(tmp_path)
     size = (samples.images.nbytes + samples.labels.nbytes) // COUNT
@@ -138,9 +138,9 @@ def test_windows_that_are_left_out_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(StoredArray, "read", lambda self, first, into: read.append((self, first)))
     step = sum(window.batches for window in windows[:2])
     assert len(list(shuffled_batches(samples, 8, 1, first_step=step))) > 0
-    wanted = [first for window in left for first, _ in window.runs]
-    assert [first for array, first in read if array is samples.images] == wanted
-    assert [first for array, first in read if array is samples.labels] == wanted
+    expected = [first for window in left for first, _ in window.runs]
+    assert [first for array, first in read if array is samples.images] == expected
+    assert [first for array, first in read if array is samples.labels] == expected
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -163,7 +163,7 @@ def test_the_next_window_is_read_ahead_and_no_more(tmp_path, monkeypatch):
                 next(epoch)
             ahead = windows[: number + 2]
             done = sum(len(window.runs) for window in ahead)
-            wait_until(lambda wanted=done: len(read) == wanted)
+            wait_until(lambda expected=done: len(read) == expected)
     assert len(read) == done
 
 
@@ -213,7 +213,7 @@ def test_reading_stops_within_a_block(tmp_path, monkeypatch):
     def slow(self, first, into):
         if self is samples.images:
             read.append(first)
-            if len(read) > first_window:  # the second window: nobody waits for it yet
+            if len(read) > first_window:  # the second window, which is not needed yet
                 reading.set()
                 closed.wait(10)
         true_read(self, first, into)
@@ -230,27 +230,29 @@ def test_reading_stops_within_a_block(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("name", ["images", "labels"])
-def test_a_file_that_became_shorter_is_told(tmp_path, name):
+def test_a_file_that_became_shorter_is_named(tmp_path, name):
     write(tmp_path, "images")
     samples = stored(tmp_path)
     path = tmp_path / f"{name}.npy"
     os.truncate(path, path.stat().st_size - 1)
-    told = rf"{name}\.npy: ends within rows \d+ to 202 of 203; delete it and prepare the data again"
-    with pytest.raises(UserError, match=told):
+    message = (
+        rf"{name}\.npy: ends within rows \d+ to 202 of 203; delete it and prepare the data again"
+    )
+    with pytest.raises(UserError, match=message):
         list(shuffled_batches(samples, 1, 1))  # none is left out
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         list(streamed(samples, 8))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         samples.take(torch.tensor([202]))
     assert len(samples.take(torch.tensor([201]))[0]) == 1
     assert not readers()
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     write(tmp_path, "images")
     samples = stored(tmp_path)
-    # What a failing disk does: the descriptor is there, and reading it is an error.
+    # As on a failing disk: the file is open, and reading it is an error.
     folder = os.open(tmp_path, os.O_RDONLY)
     os.dup2(folder, samples.labels._file.fileno())
     os.close(folder)
@@ -260,7 +262,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_a_file_that_went_away_is_told(tmp_path):
+def test_a_file_that_was_deleted_is_named(tmp_path):
     write(tmp_path, "images")
     arrays = mapped(tmp_path)
     (tmp_path / "labels.npy").unlink()
@@ -281,24 +283,24 @@ def test_files_are_closed_with_their_samples(tmp_path):
     ("window", "kind"), [(COUNT * 32, MappedSamples), (COUNT * 32 - 1, StoredSamples)]
 )
 def test_a_split_larger_than_a_window_is_read(tmp_path, monkeypatch, window, kind):
-    write(tmp_path, "images")  # 24 bytes of an image and 8 of a label
+    write(tmp_path, "images")  # 24 bytes per image and 8 per label
     monkeypatch.setattr(sample_order, "WINDOW", window)
     assert isinstance(place({"train": mapped(tmp_path)}, CPU)["train"], kind)
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_what_is_no_whole_file_is_not_read_as_one(tmp_path):
+def test_arrays_that_are_part_of_a_file_are_not_read_as_the_file(tmp_path):
     images, labels = write(tmp_path, "images")
     file_images, file_labels = mapped(tmp_path)
     np.save(tmp_path / "columns.npy", np.asfortranarray(images))
     columns = np.load(tmp_path / "columns.npy", mmap_mode="r")
-    wanted = list(streamed(MappedSamples(images[3:], labels[3:], CPU), 8))
+    expected = list(streamed(MappedSamples(images[3:], labels[3:], CPU), 8))
     for arrays in (
         (images[3:], labels[3:]),
         (file_images[3:], file_labels[3:]),
         (columns[3:], labels[3:]),
     ):
-        assert_same(streamed(place({"train": arrays}, CPU)["train"], 8), wanted)
+        assert_same(streamed(place({"train": arrays}, CPU)["train"], 8), expected)
     assert isinstance(place({"train": (columns, file_labels)}, CPU)["train"], MappedSamples)
 
 
@@ -319,7 +321,7 @@ def test_copying_in_pieces_copies_everything(chunk, tmp_path_factory):
 @pytest.mark.parametrize("placement", ["resident", "mapped", "stored"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gets_the_same_batches(tmp_path, monkeypatch, request, kind, placement):
-    wanted = all_placements(tmp_path, kind)["resident"]
+    expected = all_placements(tmp_path, kind)["resident"]
     if placement != "resident":
         monkeypatch.setattr(batches, "DEVICE_SHARE", 0)
     if placement == "stored":
@@ -327,8 +329,8 @@ def test_a_gpu_gets_the_same_batches(tmp_path, monkeypatch, request, kind, place
     samples = place({"train": mapped(tmp_path)}, torch.device("cuda"))["train"]
     assert type(samples) is type(all_placements(tmp_path, kind)[placement])
     for found, right in (
-        (shuffled_batches(samples, 8, 3), shuffled_batches(wanted, 8, 3)),
-        (streamed(samples, 8), streamed(wanted, 8)),
+        (shuffled_batches(samples, 8, 3), shuffled_batches(expected, 8, 3)),
+        (streamed(samples, 8), streamed(expected, 8)),
     ):
         got = list(found)
         assert all(part.device.type == "cuda" for batch in got for part in batch)

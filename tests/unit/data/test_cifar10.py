@@ -31,7 +31,7 @@ def parquet(folder, train=None, pictures=None):
 
 @pytest.fixture
 def published(monkeypatch):
-    """Make small batches pass for the published ones."""
+    """Accept small batches in place of the published ones."""
 
     def stand_in(checksums):
         monkeypatch.setattr(read_batch, "__defaults__", (checksums,))

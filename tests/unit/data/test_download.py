@@ -34,7 +34,7 @@ class Flaky(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path):
-    """Yield (url of the folder, its path, the class that counts failures)."""
+    """Yield (URL of the folder, its path, the class that counts failures)."""
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "data.tar").write_bytes(CONTENT)

@@ -60,8 +60,10 @@ def test_slices_and_masks_equal_the_images_and_rings(tmp_path, cells):
 def test_a_patient_is_in_one_split(tmp_path):
     raw.write_matlab(tmp_path / FILE, patients=5, cells=False)
     out = prepare(tmp_path)
-    people = [set(samples.read(out / s / "samples.parquet")["subject"].to_pylist()) for s in SPLITS]
-    assert sum(len(p) for p in people) == len(set.union(*people)) == 5
+    subjects = [
+        set(samples.read(out / s / "samples.parquet")["subject"].to_pylist()) for s in SPLITS
+    ]
+    assert sum(len(p) for p in subjects) == len(set.union(*subjects)) == 5
 
 
 def test_volumes_are_nifti_of_one_inversion_time(tmp_path):

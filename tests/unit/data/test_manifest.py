@@ -49,7 +49,7 @@ def test_moving_the_folder_keeps_the_identity(data, cache, tmp_path):
 
 
 @pytest.mark.parametrize("age", [-86400, 86400])
-def test_changed_content_of_equal_size_is_noticed_whatever_its_time(data, cache, age):
+def test_changed_content_of_equal_size_is_detected_whatever_its_time(data, cache, age):
     before = source_identity(NIFTI, data, cache)
     path = source_files(NIFTI, data)[0]
     status = path.stat()
@@ -60,7 +60,7 @@ def test_changed_content_of_equal_size_is_noticed_whatever_its_time(data, cache,
     assert source_identity(NIFTI, data, cache) != before
 
 
-def test_a_new_or_renamed_file_is_noticed(data, cache):
+def test_a_new_or_renamed_file_is_detected(data, cache):
     before = source_identity(NIFTI, data, cache)
     path = source_files(NIFTI, data)[0]
     path.rename(path.with_name("renamed.nii.gz"))
@@ -111,7 +111,7 @@ def test_embedded_missing_and_downloadable(tmp_path, cache):
     ("source", "archive"), [("cifar10", CIFAR10), ("hippocampus", HIPPOCAMPUS)]
 )
 def test_a_download_makes_nothing_stale(source, archive, tmp_path, cache, monkeypatch):
-    content = b"stands for the published archive"
+    content = b"in place of the published archive"
     md5 = hashlib.md5(content).hexdigest()
     same = type(archive)(archive.name, archive.url, md5)
     monkeypatch.setitem(manifest.ARCHIVES, source, same)

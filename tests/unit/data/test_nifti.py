@@ -52,7 +52,7 @@ def test_folders(tmp_path):
     assert len(set.union(*subjects)) == 4
 
 
-def test_slices_keep_their_place_in_the_volume(tmp_path):
+def test_slices_keep_their_position_in_the_volume(tmp_path):
     raw.write_folders(tmp_path)
     out = prepare(tmp_path, intensity="minmax")
     images, masks = open_split(out, "test")
@@ -112,16 +112,20 @@ def test_subjects_by_pattern_and_by_table(tmp_path):
     (tmp_path / "who.tsv").write_text("\n".join(["image\tsubject", *lines]) + "\n")
     out = prepare(tmp_path, subject_table="who.tsv")
     of = {s: {row["subject"] for row in rows(out, s)} for s in SPLITS}
-    assert sorted(p for people in of.values() for p in people) == ["person0", "person1", "person2"]
+    assert sorted(p for subjects in of.values() for p in subjects) == [
+        "person0",
+        "person1",
+        "person2",
+    ]
     assert all(len(rows(out, s)) == 28 for s in SPLITS)
 
 
-def table(tmp_path, splits=None, people="abcd"):
+def table(tmp_path, splits=None, subjects="abcd"):
     names = raw.write_folders(tmp_path)
     head = ["subject", "image", "label"] + (["split"] if splits else [])
     lines = ["\t".join(head)]
     for number, name in enumerate(names):
-        row = [people[number], f"images/{name}", f"labels/{name}"]
+        row = [subjects[number], f"images/{name}", f"labels/{name}"]
         lines.append("\t".join(row + ([splits[number]] if splits else [])))
     (tmp_path / "t1.tsv").write_text("\n".join(lines) + "\n")
     return {"images": None, "labels": None, "table": "t1.tsv"}
@@ -138,7 +142,7 @@ def test_table_with_splits(tmp_path):
 
 
 def test_one_subject_in_two_splits(tmp_path):
-    settings = table(tmp_path, ["test", "train", "val", "train"], people="abba")
+    settings = table(tmp_path, ["test", "train", "val", "train"], subjects="abba")
     refuse(tmp_path, r"subject b is in two splits \(train and val\)", **settings)
 
 

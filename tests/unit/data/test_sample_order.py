@@ -46,7 +46,7 @@ def test_windows_are_bounded_and_as_large_as_each_other(count, size, batch_size,
         assert all(0 <= first < last <= count for first, last in window.runs)
         assert list(window.runs) == sorted(window.runs)
     lengths = [len(window) for window in windows]
-    # By one block, and the last block is cut short.
+    # Up to one block, because the last block may be shorter.
     assert max(lengths) - min(lengths) <= 2 * max(BLOCK // size, batch)
 
 
@@ -58,7 +58,7 @@ def test_what_fits_into_a_window_is_one_permutation(count, batch_size, seed):
 
 
 @given(counts, sizes, batch_sizes, seeds)
-def test_places_are_those_of_the_rows_in_the_runs(count, size, batch_size, seed):
+def test_positions_are_those_of_the_rows_in_the_runs(count, size, batch_size, seed):
     for window in drawn(count, size, batch_size, seed):
         laid = np.concatenate([np.arange(*run) for run in window.runs])
         assert len(laid) == len(window)
@@ -66,7 +66,7 @@ def test_places_are_those_of_the_rows_in_the_runs(count, size, batch_size, seed)
 
 
 @given(counts, sizes, batch_sizes, seeds, st.data())
-def test_an_epoch_goes_on_from_any_step(count, size, batch_size, seed, data):
+def test_an_epoch_resumes_from_any_step(count, size, batch_size, seed, data):
     windows = drawn(count, size, batch_size, seed)
     steps = steps_per_epoch(count, batch_size)
     step = data.draw(st.integers(0, steps - 1))
@@ -81,7 +81,7 @@ def test_an_epoch_goes_on_from_any_step(count, size, batch_size, seed, data):
 
 
 @given(counts, sizes, batch_sizes, seeds)
-def test_the_seed_alone_is_chance(count, size, batch_size, seed):
+def test_the_order_depends_on_the_seed_alone(count, size, batch_size, seed):
     torch.manual_seed(seed)
     first = drawn(count, size, batch_size, seed)
     state = torch.get_rng_state()

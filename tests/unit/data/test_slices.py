@@ -14,17 +14,17 @@ def marked(x: int, y: int, z: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("axis", "shape", "place"),
+    ("axis", "shape", "position"),
     [
         ("sagittal", (4, 6, 5), (1, 6 - 1 - 3, 2)),
         ("coronal", (5, 6, 4), (2, 6 - 1 - 3, 1)),
         ("axial", (6, 5, 4), (3, 5 - 1 - 2, 1)),
     ],
 )
-def test_superior_or_anterior_is_up_and_left_is_left(axis, shape, place):
+def test_superior_or_anterior_is_up_and_left_is_left(axis, shape, position):
     result = slices.cut(marked(1, 2, 3), axis)
     assert result.shape == shape
-    assert result[place] == 1
+    assert result[position] == 1
 
 
 def test_spacing_follows_the_axes():

@@ -8,12 +8,12 @@ from nontrivial.errors import UserError
 from nontrivial.execution import device
 
 
-def test_the_gpu_is_taken_where_there_is_one():
+def test_a_gpu_is_used_if_there_is_one():
     assert device.pick().type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert device.describe(device.pick())
 
 
-def test_versions_name_what_arithmetic_rests_on_and_leave_out_what_is_missing(monkeypatch):
+def test_versions_name_the_installed_numerical_libraries(monkeypatch):
     found = device.versions()
     assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
     monkeypatch.setattr(device, "_LIBRARIES", ("numpy", "no-such-library"))
@@ -42,12 +42,12 @@ def test_fp32_is_fp32_and_bf16_is_mixed():
         ({"architecture": "unknown"}, None),
     ],
 )
-def test_processors_that_compute_in_bf16(capabilities, known, monkeypatch):
+def test_cpus_with_bf16_instructions(capabilities, known, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert device.has_bf16_instructions(torch.device("cpu")) is known
 
 
-def test_bf16_of_this_processor_is_what_the_system_says():
+def test_bf16_of_this_cpu_agrees_with_the_system():
     try:
         info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -87,6 +87,6 @@ def test_out_of_memory_is_explained(error, what):
         raise error
 
 
-def test_another_failure_stays_what_it_is():
+def test_another_error_is_unchanged():
     with pytest.raises(RuntimeError, match="shapes"), device.out_of_memory_explained(1):
         raise RuntimeError("shapes do not fit")

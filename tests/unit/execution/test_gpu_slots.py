@@ -20,7 +20,7 @@ GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bb-22)
   MIG 1g.10gb     Device  0: (UUID: MIG-cc)
   MIG 1g.10gb     Device  1: (UUID: MIG-dd)
 """
-# Prints its device and when it had it, then ends in the given way.
+# Prints its device and the times between which it had it, then exits in the given way.
 JOB = """
 import os, signal, sys, time
 device = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -52,12 +52,12 @@ def test_jobs_with_one_device_do_not_overlap_however_they_end(tmp_path):
     used: dict[str, list[tuple[float, float]]] = {}
     for job in jobs:
         lines = [line.split() for line in job.communicate(timeout=60)[0].splitlines()]
-        (_, device, begun), (_, _, ended) = lines
-        used.setdefault(device, []).append((float(begun), float(ended)))
+        (_, device, started), (_, _, ended) = lines
+        used.setdefault(device, []).append((float(started), float(ended)))
     assert set(used) == {"0", "1"}
     for times in used.values():
         times.sort()
-        assert all(end <= begun for (_, end), (begun, _) in itertools.pairwise(times))
+        assert all(end <= started for (_, end), (started, _) in itertools.pairwise(times))
     codes = {way: job.returncode for way, job in zip(ways, jobs, strict=True)}
     assert codes == {"well": 0, "error": 3, "exception": 1, "killed": -9, "crash": -6}
 

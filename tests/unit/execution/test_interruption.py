@@ -10,7 +10,7 @@ from nontrivial.execution.interruption import SIGNALS, noticed
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_noticed_and_obeyed_at_the_next_check(number):
+def test_a_signal_interrupts_at_the_next_check(number):
     before = signal.getsignal(number)
     with noticed() as interruption:
         interruption.check()
@@ -21,7 +21,7 @@ def test_a_signal_is_noticed_and_obeyed_at_the_next_check(number):
     assert signal.getsignal(number) is before
 
 
-def test_more_signals_ask_for_the_same():
+def test_further_signals_change_nothing():
     with noticed() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
@@ -30,7 +30,7 @@ def test_more_signals_ask_for_the_same():
             interruption.check()
 
 
-def test_what_is_ignored_stays_ignored():
+def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with noticed() as interruption:
@@ -41,14 +41,14 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_handlers_come_back_after_an_error():
+def test_handlers_are_restored_after_an_error():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ValueError, match="inside"), noticed():
         raise ValueError("inside")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_stopped_program_has_the_status_of_the_signal(tmp_path):
+def test_an_interrupted_program_has_the_status_of_the_signal(tmp_path):
     text = (
         "from nontrivial.execution import command_line\n"
         "from nontrivial.errors import Interrupted\n"

@@ -34,7 +34,7 @@ def start_owner(results: Path) -> tuple[subprocess.Popen, int]:
     return process, int(process.stdout.readline())
 
 
-def test_second_run_is_told_which_process_uses_the_folder(tmp_path):
+def test_a_second_run_names_the_process_that_uses_the_folder(tmp_path):
     process, job = start_owner(tmp_path / "results")
     try:
         with pytest.raises(UserError, match=rf"{tmp_path}.*process {process.pid} on .*since"):

@@ -19,7 +19,7 @@ def outputs(request, tmp_path, monkeypatch):
 
 
 def make(outputs, identity, text):
-    """Do what a job does; return whether it had to write its outputs."""
+    """Act as a job; return whether it had to write its outputs."""
     with reused(outputs, identity) as is_done:
         if not is_done:
             for path in outputs:
@@ -28,12 +28,12 @@ def make(outputs, identity, text):
 
 
 def remove(outputs):
-    """Do what Snakemake does before a job."""
+    """Remove the outputs, as Snakemake does before a job."""
     for path in outputs:
         path.unlink()
 
 
-def test_a_removed_result_is_put_back(outputs):
+def test_a_removed_result_is_restored(outputs):
     assert make(outputs, "a", "first")
     remove(outputs)
     assert not make(outputs, "a", "second")

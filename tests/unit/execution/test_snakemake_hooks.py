@@ -75,7 +75,7 @@ onstart:
 
 @pytest.fixture
 def snakemake(tmp_path):
-    """A function that runs Snakemake on a small workflow; returns what it printed and saw."""
+    """Return a function that runs Snakemake and returns what it printed and found."""
     scripts = str(ROOT / "workflow" / "scripts")
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(scripts=scripts))
     seen = tmp_path / "seen.jsonl"
@@ -96,7 +96,7 @@ def test_release():
     assert '"snakemake>=9.27,<9.28"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_commands_that_are_no_run_are_those_of_the_command_line():
+def test_commands_without_jobs_are_those_of_the_command_line():
     """In `args_to_api`, whatever is asked for before `execute_workflow` replaces it."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cli.args_to_api)))
     asked = set()
@@ -125,7 +125,7 @@ def test_commands_that_are_no_run_are_those_of_the_command_line():
     ],
     ids=" ".join,
 )
-def test_neither_looks_nor_cluster_jobs_start_jobs_or_add_files(snakemake, arguments):
+def test_read_only_commands_and_cluster_jobs_start_no_jobs_and_add_no_files(snakemake, arguments):
     text, found, *started = snakemake(*arguments)
     assert (found["adds_files"], found["starts_jobs"], found["limit"]) == (False, False, None)
     assert "GPU" not in text
@@ -134,7 +134,7 @@ def test_neither_looks_nor_cluster_jobs_start_jobs_or_add_files(snakemake, argum
 
 
 @pytest.mark.parametrize("arguments", [["-n"], ["-n", "--cores", "2"], []], ids=" ".join)
-def test_commands_that_may_add_files_and_start_nothing(snakemake, arguments):
+def test_dry_runs_may_add_files_and_start_no_jobs(snakemake, arguments):
     _, found, *started = snakemake(*arguments)
     assert (found["adds_files"], found["starts_jobs"], found["limit"]) == (True, False, None)
     assert not (snakemake.folder / "results").exists()
@@ -207,7 +207,7 @@ onerror:
 """
 
 
-def test_what_failed_is_said_again_at_the_end(snakemake):
+def test_failures_are_repeated_at_the_end(snakemake):
     with (snakemake.folder / "Snakefile").open("a") as file:
         file.write(FAILING)
     text, *_ = snakemake("wanted", "--cores", "3", "--keep-going")

@@ -1,4 +1,4 @@
-"""The check of a network: whatever would fail during or after training fails before."""
+"""The check of a network finds before the training what would fail during or after it."""
 
 import json
 import sys
@@ -79,17 +79,17 @@ random, changing, tuples, one_logit, failing, unsaved, weight_norm, pruning = ma
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working directory with networks and data."""
+def folder(tmp_path, monkeypatch):
+    """Return a working directory with networks and data."""
     folder = set_up(tmp_path, monkeypatch)
     (folder / "bad_networks.py").write_text(BAD)
     monkeypatch.delitem(sys.modules, "bad_networks", raising=False)
     return folder
 
 
-def check(place, settings, task="classification"):
+def check(folder, settings, task="classification"):
     name = settings["network"]["name"]
-    check_network(settings, place / task, place / f"{name}.tsv", place / "checked.json")
+    check_network(settings, folder / task, folder / f"{name}.tsv", folder / "checked.json")
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def check(place, settings, task="classification"):
         ("pspnet_resnet34", None, "segmentation"),
     ],
 )
-def test_a_good_network_passes(place, name, factory, task):
-    kernels = table_of(place, name, factory)
-    check(place, settings_of(name, factory), task)
-    found = json.loads((place / "checked.json").read_text())
+def test_a_good_network_passes(folder, name, factory, task):
+    kernels = table_of(folder, name, factory)
+    check(folder, settings_of(name, factory), task)
+    found = json.loads((folder / "checked.json").read_text())
     assert found["network"] == name
     assert found["kernels"] == len(kernels)
     assert found["parameters"] > 100
@@ -123,32 +123,32 @@ def test_a_good_network_passes(place, name, factory, task):
         ("pruning", r"0: its weight is computed from other parameters"),
     ],
 )
-def test_a_bad_network_is_refused_in_one_line(place, function, message):
-    table_of(place, "own", "own_networks:classifier")
+def test_a_bad_network_is_refused_in_one_line(folder, function, message):
+    table_of(folder, "own", "own_networks:classifier")
     with pytest.raises(UserError, match=f"network own: .*{message}") as caught:
-        check(place, settings_of("own", f"bad_networks:{function}"))
+        check(folder, settings_of("own", f"bad_networks:{function}"))
     assert "\n" not in str(caught.value)
-    assert not (place / "checked.json").exists()
+    assert not (folder / "checked.json").exists()
 
 
-def test_a_state_that_is_no_tensor_is_refused(place):
-    table_of(place, "own", "own_networks:extra")
+def test_a_state_that_is_not_a_tensor_is_refused(folder):
+    table_of(folder, "own", "own_networks:extra")
     with pytest.raises(UserError, match=r"state dict, _extra_state: dict cannot be saved"):
-        check(place, settings_of("own", "own_networks:extra"))
+        check(folder, settings_of("own", "own_networks:extra"))
 
 
-def test_the_table_of_another_network_is_refused(place):
-    table_of(place, "own", "own_networks:classifier")
-    text = (place / "own.tsv").read_text()
-    (place / "own.tsv").write_text(text.replace("3x3", "5x5"))
+def test_the_table_of_another_network_is_refused(folder):
+    table_of(folder, "own", "own_networks:classifier")
+    text = (folder / "own.tsv").read_text()
+    (folder / "own.tsv").write_text(text.replace("3x3", "5x5"))
     with pytest.raises(UserError, match=r"own\.tsv.*kernel_size is 5x5"):
-        check(place, settings_of("own", "own_networks:classifier"))
+        check(folder, settings_of("own", "own_networks:classifier"))
 
 
-def test_network_and_data_must_be_of_one_task(place):
-    table_of(place, "resnet18", None)
+def test_network_and_data_must_be_of_one_task(folder):
+    table_of(folder, "resnet18", None)
     with pytest.raises(UserError, match="resnet18 is for classification"):
-        check(place, settings_of("resnet18"), "segmentation")
+        check(folder, settings_of("resnet18"), "segmentation")
 
 
 @pytest.mark.parametrize(
@@ -159,26 +159,26 @@ def test_network_and_data_must_be_of_one_task(place):
         ({"snapshots": [2]}, r"snapshots must be .* below epochs \(2; .*\), not 2"),
     ],
 )
-def test_a_recipe_that_does_not_fit_is_refused(place, changes, words):
-    table_of(place, "own", "own_networks:classifier")
+def test_a_recipe_that_does_not_fit_is_refused(folder, changes, words):
+    table_of(folder, "own", "own_networks:classifier")
     with pytest.raises(UserError, match=words):
-        check(place, settings_of("own", "own_networks:classifier", **changes))
+        check(folder, settings_of("own", "own_networks:classifier", **changes))
 
 
-def test_an_empty_split_is_refused(place):
-    table_of(place, "own", "own_networks:classifier")
-    path = place / "classification" / "dataset.json"
+def test_an_empty_split_is_refused(folder):
+    table_of(folder, "own", "own_networks:classifier")
+    path = folder / "classification" / "dataset.json"
     description = json.loads(path.read_text())
     description["counts"]["val"] = 0
     del description["digest"]
     path.write_text(json.dumps(description))
     with pytest.raises(UserError, match="val has 0 samples, at least 1"):
-        check(place, settings_of("own", "own_networks:classifier"))
+        check(folder, settings_of("own", "own_networks:classifier"))
 
 
-def test_a_split_without_foreground_is_refused(place):
-    table_of(place, "own", "own_networks:segmenter")
-    path = place / "segmentation" / "val" / "labels.npy"
+def test_a_split_without_foreground_is_refused(folder):
+    table_of(folder, "own", "own_networks:segmenter")
+    path = folder / "segmentation" / "val" / "labels.npy"
     np.save(path, np.zeros_like(np.load(path)))
     with pytest.raises(UserError, match="no mask of split val has foreground"):
-        check(place, settings_of("own", "own_networks:segmenter"), "segmentation")
+        check(folder, settings_of("own", "own_networks:segmenter"), "segmentation")

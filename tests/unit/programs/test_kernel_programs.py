@@ -1,4 +1,4 @@
-"""The programs of kernels and predictions as the rules call them: status and one line."""
+"""The command lines of list_kernels and predict_targets: exit status and one-line errors."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def test_list_kernels_writes_the_table_of_a_network_in_the_working_directory(tmp
     assert [row[2] for row in rows[1:]] == ["1", "4"]
 
 
-def test_list_kernels_says_what_is_wrong_in_one_line(tmp_path):
+def test_list_kernels_reports_an_error_in_one_line(tmp_path):
     done = call("list_kernels.py", "--network", "resnet19", "--output", "x.tsv", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: network 'resnet19' is unknown")
@@ -44,7 +44,7 @@ def test_list_kernels_says_what_is_wrong_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_predict_targets_says_what_is_wrong_in_one_line_and_in_the_log(tmp_path):
+def test_predict_targets_reports_an_error_in_one_line_and_in_the_log(tmp_path):
     settings = {
         "network": {"name": "resnet18", "factory": "nontrivial.networks.resnets:resnet18"},
         "precision": "fp32",

@@ -84,7 +84,7 @@ def forgetful(classes, channels, size):
 
 
 class Project:
-    """A folder with prepared data, a trained network of the user's and a spec."""
+    """A folder with prepared data, a trained custom network and a spec."""
 
     def __init__(self, folder, function):
         self.folder = folder
@@ -179,7 +179,7 @@ def project(tmp_path, monkeypatch):
     sys.modules.pop("project_networks", None)
 
 
-def test_classification_stores_what_each_sample_got(project):
+def test_classification_stores_the_prediction_of_each_sample(project):
     made = project("classifier")
     output, _ = made.predict()
     labels = np.load(made.folder / "test" / "labels.npy")
@@ -271,11 +271,11 @@ def damage_kept(made):
         (lambda made: (made.folder / ".kept/predictions.parquet").unlink(), {}, False),
     ],
 )
-def test_what_was_predicted_already_from_the_same_things_is_kept(project, before, changed, kept):
+def test_predictions_of_the_same_inputs_are_reused(project, before, changed, kept):
     made = project("classifier")
     path, _ = made.predict()
     first = path.stat().st_ino  # a file written anew is another file
-    held = path.open("rb")  # and its number is not given to another one meanwhile
+    held = path.open("rb")  # and no other file gets its inode number meanwhile
     before(made)
     path.unlink()  # Snakemake removes outputs before a job
     made.predict(**changed)
@@ -292,7 +292,7 @@ def test_the_status_is_part_of_the_digest(project):
     assert first != second
 
 
-def test_bf16_is_offered(project):
+def test_bf16_predictions_are_close_to_fp32(project):
     made = project("classifier")
     margins = []
     for precision in ("fp32", "bf16"):
@@ -303,7 +303,7 @@ def test_bf16_is_offered(project):
     np.testing.assert_allclose(*margins, atol=0.05)
 
 
-def test_reduced_precision_says_how_many_predictions_it_changes(project):
+def test_bf16_records_how_many_predictions_it_changes(project):
     made = project("segmenter")
     # Two classes that only full precision tells apart.
     head = made.network.head
@@ -373,7 +373,7 @@ def no_samples(made):
         (None, {"precision": "fp8"}, "precision: 'fp8' is not one of fp32, bf16"),
     ],
 )
-def test_bad_input_gets_one_line_and_leaves_no_file(project, spoil, changed, message):
+def test_bad_input_is_refused_in_one_line_and_leaves_no_file(project, spoil, changed, message):
     made = project("classifier")
     if spoil:
         spoil(made)
@@ -393,7 +393,7 @@ def test_out_of_memory_says_to_lower_the_batch_size(project, function):
     made.predict(batch_size=3)
 
 
-def test_a_network_that_changes_while_it_predicts_is_noticed(project):
+def test_a_network_that_changes_while_it_predicts_is_refused(project):
     made = project("forgetful")
     with pytest.raises(UserError, match="changes its own parameters or buffers"):
         made.predict()

@@ -15,7 +15,7 @@ def seeded(seed=0):
 
 
 def scene(count=64, height=24, width=32):
-    """Images whose pixels are bright exactly where the mask is 1."""
+    """Return images whose pixels are bright exactly where the mask is 1."""
     masks = (torch.rand((count, height // 4, width // 4), generator=seeded(9)) < 0.4).to(
         torch.uint8
     )
@@ -43,7 +43,7 @@ def test_crop_and_flip_move_image_and_mask_together(change):
     assert (moved_masks.dtype, moved.shape) == (torch.uint8, images.shape)
 
 
-def test_half_of_the_images_are_mirrored_and_none_otherwise_changed():
+def test_half_of_the_images_are_mirrored_and_the_others_unchanged():
     images = torch.arange(2 * 3 * 4, dtype=torch.uint8).reshape(1, 2, 3, 4).expand(2000, 2, 3, 4)
     moved, _ = crop_and_flip(images, None, Augmentation(flip=True), seeded())
     same = (moved == images).all(dim=(1, 2, 3))
@@ -79,7 +79,7 @@ def test_affine_moves_image_and_mask_together():
     images, masks = scene()
     change = Augmentation(rotation=20, scale=0.2, translation=0.1)
     moved, moved_masks = deform(images, masks, change, seeded())
-    # Where interpolation left the image undecided by much, the nearest pixel must agree.
+    # The nearest pixel must agree except where interpolation gives values in between.
     clear = (moved[:, 0] - 0.5).abs() > 0.499
     assert clear.float().mean() > 0.3
     assert torch.equal((moved[:, 0] > 0.5)[clear], moved_masks.bool()[clear])

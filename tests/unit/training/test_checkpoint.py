@@ -18,7 +18,7 @@ def state_of(number):
         "weight": torch.full((3, 4), float(number)),
         "half": torch.full((5,), number, dtype=torch.bfloat16),
         "count": torch.tensor(number),
-        "chance": torch.arange(7, dtype=torch.uint8),
+        "rng": torch.arange(7, dtype=torch.uint8),
     }
     return State(tensors, {"step": number, "epochs": [{"loss": 0.1 + number}]})
 
@@ -36,7 +36,7 @@ def same(first, second):
 
 @pytest.fixture
 def two(tmp_path):
-    """A folder with two checkpoints, the states 1 and 2."""
+    """Return a folder with two checkpoints, the states 1 and 2."""
     checkpoints = Checkpoints(tmp_path, ORIGIN, 60)
     checkpoints.save(state_of(1))
     checkpoints.save(state_of(2))
@@ -47,14 +47,14 @@ def latest(folder, origin=ORIGIN):
     return Checkpoints(folder, origin, 60).latest()
 
 
-def test_the_last_is_read_and_the_one_before_is_kept(two):
+def test_the_last_is_read_and_the_previous_one_is_kept(two):
     assert same(latest(two), state_of(2))
     assert sorted(os.listdir(two)) == [PREVIOUS, LAST]
     (two / LAST).unlink()  # as between the two renames of a save
     assert same(latest(two), state_of(1))
 
 
-def test_there_may_be_none(tmp_path):
+def test_a_folder_without_a_checkpoint(tmp_path):
     assert latest(tmp_path / "new" / "folder") is None
 
 
@@ -64,7 +64,7 @@ def test_remove_leaves_nothing(two):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 500, -1])
-def test_a_truncated_one_falls_back_to_the_one_before(two, kept, caplog):
+def test_a_truncated_one_is_replaced_by_the_previous_one(two, kept, caplog):
     content = (two / LAST).read_bytes()
     (two / LAST).write_bytes(content[:kept])
     assert same(latest(two), state_of(1))
@@ -73,9 +73,9 @@ def test_a_truncated_one_falls_back_to_the_one_before(two, kept, caplog):
 
 def test_no_changed_byte_goes_unnoticed(two):
     content, before = (two / LAST).read_bytes(), (two / PREVIOUS).read_bytes()
-    for place in range(len(content)):
+    for position in range(len(content)):
         changed = bytearray(content)
-        changed[place] ^= 1
+        changed[position] ^= 1
         (two / LAST).write_bytes(changed)
         (two / PREVIOUS).write_bytes(before)
         found = latest(two)
@@ -83,7 +83,7 @@ def test_no_changed_byte_goes_unnoticed(two):
         assert same(found, state_of(1)) or same(found, state_of(2))
 
 
-def test_nothing_whole_is_nothing(two, caplog):
+def test_two_damaged_ones_count_as_none(two, caplog):
     for name in (LAST, PREVIOUS):
         (two / name).write_bytes(b"not a checkpoint")
     assert latest(two) is None
@@ -96,12 +96,12 @@ def test_a_pickle_is_not_read(two, caplog):
     assert "damaged" in caplog.text
 
 
-def test_weights_alone_are_no_checkpoint(two):
+def test_weights_alone_are_not_a_checkpoint(two):
     save_file({"weight": torch.zeros(2)}, two / LAST)
     assert same(latest(two), state_of(1))
 
 
-def test_one_of_an_earlier_version_is_refused_in_one_line(two, caplog):
+def test_one_of_an_earlier_version_is_ignored_in_one_line(two, caplog):
     state = state_of(1).tensors
     metadata = {"format": "nontrivial checkpoint 1", "origin": "{}", "values": "{}", "sha256": ""}
     for name in (LAST, PREVIOUS):
@@ -111,7 +111,7 @@ def test_one_of_an_earlier_version_is_refused_in_one_line(two, caplog):
     assert lines == [f"{two / LAST}: written by another version; ignored"]
 
 
-def test_one_that_cannot_be_read_is_not_passed_over(two):
+def test_one_that_cannot_be_read_is_an_error(two):
     (two / LAST).unlink()
     (two / LAST).mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -119,20 +119,20 @@ def test_one_that_cannot_be_read_is_not_passed_over(two):
 
 
 @pytest.mark.parametrize("key", sorted(ORIGIN))
-def test_of_another_origin_is_refused_with_a_line(two, key, caplog):
+def test_one_of_another_origin_is_ignored_in_one_line(two, key, caplog):
     assert latest(two, {**ORIGIN, key: "other"}) is None
     assert f"{LAST}: from other {key}; ignored" in caplog.text
 
 
-def test_the_one_before_may_be_the_right_one(two):
+def test_the_previous_one_is_used_if_it_has_the_right_origin(two):
     other = {**ORIGIN, "configuration": "tried in between"}
     Checkpoints(two, other, 60).save(state_of(3))
     assert same(latest(two), state_of(2))
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, {**ORIGIN, "code": "other"}])
-def test_the_one_before_that_was_taken_is_not_lost_to_the_next_save(two, origin):
-    """Neither a damaged last one nor one of another training takes its place."""
+def test_the_next_save_does_not_replace_the_one_that_was_resumed(two, origin):
+    """A damaged last one, or one of another training, does not replace it."""
     if origin == ORIGIN:
         (two / LAST).write_bytes(b"cut short")
     else:
@@ -144,18 +144,18 @@ def test_the_one_before_that_was_taken_is_not_lost_to_the_next_save(two, origin)
         (two / PREVIOUS).replace(two / LAST)
         (two / "mine").replace(two / PREVIOUS)
     checkpoints = Checkpoints(two, ORIGIN, 60)
-    taken = checkpoints.latest()
+    resumed = checkpoints.latest()
     checkpoints.save(state_of(5))
     (two / LAST).unlink()  # as between the two renames
-    assert same(latest(two), taken)
+    assert same(latest(two), resumed)
 
 
-def test_starting_over_is_told(two, caplog):
+def test_the_log_says_that_the_training_starts_over(two, caplog):
     latest(two, {**ORIGIN, "code": "other"})
     assert "the training starts from the beginning" in caplog.text
 
 
-def test_due_by_the_clock(tmp_path, monkeypatch):
+def test_a_checkpoint_is_due_after_its_interval(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("nontrivial.training.checkpoint.time.monotonic", lambda: now[0])
     checkpoints = Checkpoints(tmp_path, ORIGIN, 60)
@@ -166,13 +166,13 @@ def test_due_by_the_clock(tmp_path, monkeypatch):
     assert not checkpoints.is_due
 
 
-def test_what_a_killed_process_left_is_removed(two):
+def test_partial_files_of_a_killed_process_are_removed(two):
     (two / f".{LAST}.abc.part.safetensors").write_bytes(b"half")
     assert same(latest(two), state_of(2))
     assert sorted(os.listdir(two)) == [PREVIOUS, LAST]
 
 
-def test_the_content_does_not_depend_on_the_order_in_memory(tmp_path):
+def test_the_content_does_not_depend_on_the_memory_format(tmp_path):
     weight = torch.arange(24.0).reshape(1, 2, 3, 4)
     checkpoints = Checkpoints(tmp_path, ORIGIN, 60)
     checkpoints.save(State({"weight": weight}, {}))
@@ -181,7 +181,7 @@ def test_the_content_does_not_depend_on_the_order_in_memory(tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A function that mounts a file system of so many bytes in memory, or skips the test."""
+    """Return a function that mounts a file system in memory, or skips the test."""
     mounted = []
 
     def mount(options):
@@ -193,7 +193,7 @@ def disk(tmp_path):
         except FileNotFoundError:
             pytest.skip("no mount command")
         if done.returncode:
-            pytest.skip(f"no disk of its own for the test: {done.stderr.strip()}")
+            pytest.skip(f"cannot mount a disk: {done.stderr.strip()}")
         mounted.append(folder)
         return folder
 
@@ -202,7 +202,7 @@ def disk(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_the_last_good_one(disk):
+def test_a_full_disk_leaves_the_last_checkpoint(disk):
     folder = disk("size=1m")
     checkpoints = Checkpoints(folder, ORIGIN, 60)
     checkpoints.save(state_of(1))
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_the_last_good_one(disk):
     assert sorted(os.listdir(folder)) == [PREVIOUS, LAST]
 
 
-def test_a_read_only_disk_is_told_at_once(disk):
+def test_a_read_only_disk_is_refused_at_once(disk):
     folder = disk("ro")
     with pytest.raises(OSError, match="Read-only file system"):
         Checkpoints(folder / "network", ORIGIN, 60)
@@ -223,13 +223,13 @@ def test_a_read_only_disk_is_told_at_once(disk):
         Checkpoints(folder, ORIGIN, 60)
 
 
-def test_too_small_a_disk_is_told_at_once(disk):
+def test_a_disk_that_is_too_small_is_refused_at_once(disk):
     folder = disk("size=2m")
     checkpoints = Checkpoints(folder, ORIGIN, 60)
     checkpoints.refuse_small_disk(600_000)
     with pytest.raises(UserError, match=r"2 MiB are free.*need 3 MiB; free some space"):
         checkpoints.refuse_small_disk(1 << 20)
-    # What its own checkpoints hold already is room for them.
+    # The space of existing checkpoints counts as free.
     checkpoints.save(State({"weight": torch.zeros(300_000)}, {}))
     checkpoints.refuse_small_disk(600_000)
 

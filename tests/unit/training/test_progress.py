@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that moves by ten seconds at every look."""
+    """Replace the clock by one that advances ten seconds at every call."""
     now = iter(range(0, 100_000, 10))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
 
@@ -34,10 +34,10 @@ def test_a_log_gets_plain_lines_now_and_then(caplog):
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_training_taken_up_counts_from_there(caplog):
+def test_a_resumed_training_counts_the_remaining_steps(caplog):
     caplog.set_level(logging.INFO, logger="nontrivial")
     with progress.Progress(2, 6, 16, done=6) as shown:
-        shown.epoch(1, 0.5, "accuracy", 0.25, 8.0)  # its steps were done before
+        shown.epoch(1, 0.5, "accuracy", 0.25, 8.0)  # its steps were done before the interruption
         for _ in range(3):
             shown.step()
     assert caplog.messages == [

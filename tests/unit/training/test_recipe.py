@@ -30,7 +30,7 @@ GIVEN = {
 }
 
 
-def test_values_arrive_under_their_names():
+def test_values_are_read_by_name():
     recipe = read_recipe(GIVEN)
     assert (recipe.epochs, recipe.learning_rate, recipe.precision) == (2, 0.1, "fp32")
     assert recipe.augmentation == Augmentation(crop_padding=4, flip=True)

@@ -1,4 +1,4 @@
-"""Networks and data out of the ordinary: stopped and taken up, they end as if never stopped."""
+"""Unusual networks and data: an interrupted training gives the same result as any other."""
 
 import signal
 from contextlib import nullcontext
@@ -81,7 +81,7 @@ class ParametersWithoutGradient(Plain):
         self.scalar = nn.Parameter(torch.zeros(()))
 
 
-class EveryGlobalGenerator(Plain):
+class EveryGlobalRng(Plain):
     def middle(self, maps):
         if not self.training:
             return maps
@@ -89,7 +89,7 @@ class EveryGlobalGenerator(Plain):
         return nn.functional.dropout(maps, 0.2) * (1 + 0.1 * torch.randn(()))
 
 
-class ChanceInEvaluation(Plain):
+class RandomInEvaluation(Plain):
     def middle(self, maps):
         return nn.functional.dropout(maps, 0.2)
 
@@ -111,8 +111,8 @@ tied_weights = build(TiedWeights)
 buffers_of_many_kinds = build(BuffersOfManyKinds)
 frozen_parameters = build(FrozenParameters)
 parameters_without_gradient = build(ParametersWithoutGradient)
-every_global_generator = build(EveryGlobalGenerator)
-chance_in_evaluation = build(ChanceInEvaluation)
+every_global_rng = build(EveryGlobalRng)
+random_in_evaluation = build(RandomInEvaluation)
 computed_weights = build(ComputedWeights)
 """
 UNUSUAL = [
@@ -120,20 +120,20 @@ UNUSUAL = [
     "buffers_of_many_kinds",
     "frozen_parameters",
     "parameters_without_gradient",
-    "every_global_generator",
-    "chance_in_evaluation",
+    "every_global_rng",
+    "random_in_evaluation",
     "computed_weights",
 ]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working directory with networks and data."""
+def folder(tmp_path, monkeypatch):
+    """Return a working directory with networks and data."""
     return set_up(tmp_path, monkeypatch)
 
 
-class StopsAt(Interruption):
-    """Is as if SIGTERM came right before the look of that number, from 0."""
+class InterruptsAt(Interruption):
+    """Acts as if SIGTERM arrived just before the check of that number, from 0."""
 
     def __init__(self, number):
         super().__init__()
@@ -146,13 +146,15 @@ class StopsAt(Interruption):
 
 
 @pytest.fixture
-def stop_and_go_on(monkeypatch):
-    """A function that stops a training at looks, one after the other, and ends it."""
+def interrupt_and_resume(monkeypatch):
+    """Return a function that interrupts a training at several checks and then finishes it."""
 
-    def both(looks, *arguments, **keywords):
-        for look in looks:
+    def both(checks, *arguments, **keywords):
+        for number in checks:
             with monkeypatch.context() as patched:
-                patched.setattr(train_network, "noticed", lambda at=look: nullcontext(StopsAt(at)))
+                patched.setattr(
+                    train_network, "noticed", lambda at=number: nullcontext(InterruptsAt(at))
+                )
                 with pytest.raises(Interrupted):
                     run(*arguments, **keywords)
         return run(*arguments, **keywords)
@@ -168,32 +170,32 @@ def result(folder):
 
 
 @pytest.mark.parametrize("kind", UNUSUAL)
-def test_a_network_ends_the_same(place, stop_and_go_on, kind):
-    (place / "own_networks.py").write_text(NETWORKS)
-    table_of(place, "own", f"own_networks:{kind}")
+def test_an_interrupted_network_is_the_same(folder, interrupt_and_resume, kind):
+    (folder / "own_networks.py").write_text(NETWORKS)
+    table_of(folder, "own", f"own_networks:{kind}")
     settings = settings_of("own", f"own_networks:{kind}")
-    wanted = result(run(place, settings))
+    expected = result(run(folder, settings))
     # After the first step, in the validation, and in the middle of the second epoch.
-    assert result(stop_and_go_on([0, 1, 0], place, settings, out="stopped")) == wanted
+    assert result(interrupt_and_resume([0, 1, 0], folder, settings, out="interrupted")) == expected
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_one_step_is_an_epoch(place, stop_and_go_on, epochs):
-    table_of(place, "own", "own_networks:classifier")
+def test_epochs_of_one_step(folder, interrupt_and_resume, epochs):
+    table_of(folder, "own", "own_networks:classifier")
     settings = settings_of("own", "own_networks:classifier", epochs=epochs, batch_size=1000)
-    wanted = result(run(place, settings))
-    for look in range(2 * epochs + 1):  # a step and a validation each, and the test
-        stopped = stop_and_go_on([look], place, settings, out=f"stopped{look}")
-        assert result(stopped) == wanted
+    expected = result(run(folder, settings))
+    for check in range(2 * epochs + 1):  # each has a step and a validation; then the test
+        found = interrupt_and_resume([check], folder, settings, out=f"interrupted{check}")
+        assert result(found) == expected
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
-def test_data_read_window_by_window(place, stop_and_go_on, monkeypatch, task):
+def test_data_read_window_by_window(folder, interrupt_and_resume, monkeypatch, task):
     size = {"classification": 264, "segmentation": 1280}[task]  # bytes of a sample
     monkeypatch.setattr(sample_order, "WINDOW", 7 * size)
     monkeypatch.setattr(sample_order, "BLOCK", 2 * size)
     factory = {"classification": "classifier", "segmentation": "segmenter"}[task]
-    table_of(place, "own", f"own_networks:{factory}")
+    table_of(folder, "own", f"own_networks:{factory}")
     settings = settings_of("own", f"own_networks:{factory}", batch_size=2)
     windows = sample_order.epoch_order(COUNTS["train"], size, 2, 0)
     assert len(windows) > 2
@@ -205,9 +207,9 @@ def test_data_read_window_by_window(place, stop_and_go_on, monkeypatch, task):
         "read",
         lambda self, first, into: (read.append(first), true_read(self, first, into)),
     )
-    wanted = result(run(place, settings, task))
-    assert read  # from the file, not from its map
+    expected = result(run(folder, settings, task))
+    assert read  # from the file, not from its memory map
     # In each window of the first epoch, between two, and in the second epoch.
-    for looks in ([0, 2, 2], [1], [3, 7]):
-        out = "-".join(map(str, looks))
-        assert result(stop_and_go_on(looks, place, settings, task, out=out)) == wanted
+    for checks in ([0, 2, 2], [1], [3, 7]):
+        out = "-".join(map(str, checks))
+        assert result(interrupt_and_resume(checks, folder, settings, task, out=out)) == expected

@@ -38,9 +38,9 @@ def test_dice_is_summed_over_the_slices_of_a_subject_then_averaged():
     # Subject a: class 1 tp 1, fp 1, fn 0 over two slices (2/3), no class 2.
     # Subject b: class 1 tp 1, fp 0, fn 0 (1), class 2 tp 2, fp 0, fn 1 (4/5).
     # Subject c has no foreground: left out, whatever is predicted.
-    said = torch.tensor([[[1, 0]], [[1, 0]], [[2, 2]], [[0, 1]], [[1, 1]]])
+    predicted = torch.tensor([[[1, 0]], [[1, 0]], [[2, 2]], [[0, 1]], [[1, 1]]])
     true = torch.tensor([[[1, 0]], [[0, 0]], [[2, 2]], [[2, 1]], [[0, 0]]], dtype=torch.uint8)
-    samples = ResidentSamples(said[:, None].float(), true)
+    samples = ResidentSamples(predicted[:, None].float(), true)
     subjects = np.array(["a", "a", "b", "b", "c"])
     found = mean_dice(FromPixels(3, picture=True), samples, SAME, subjects, 3)
     assert found == pytest.approx((2 / 3 + (1 + 4 / 5) / 2) / 2)
