@@ -1,0 +1,136 @@
+import made_results
+import pyarrow as pa
+import pytest
+
+from nontrivial.display.outcomes import count, describe, read_results, select_outcomes
+from nontrivial.errors import UserError
+from nontrivial.formats.summary import SCHEMA
+
+
+def tables(rows, across=None):
+    across = made_results.rows_over_seeds(rows) if across is None else across
+    return (
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        pa.Table.from_pylist(across, schema=SCHEMA),
+    )
+
+
+def outcomes_of(**options):
+    return select_outcomes(*tables(made_results.rows("e", "resnet18", **options)), "e")
+
+
+def test_every_target_has_its_value_over_seeds_and_those_of_each_seed():
+    rows = made_results.rows("e", "resnet18", seeds=(2, 0, 1))
+    found = select_outcomes(*tables(rows), "e")
+    assert found.seed_count == 3
+    assert found.baseline.kind == "baseline"
+    primary = [row for row in rows if row["class"] is None]
+    assert len(found.targets) == len({row["target"] for row in primary}) - 1
+    for outcome in (found.baseline, *found.targets):
+        values = {row["seed"]: row["value"] for row in primary if row["target"] == outcome.target}
+        assert [seed.seed for seed in outcome.seeds] == [0, 1, 2]
+        assert [seed.value for seed in outcome.seeds] == [values[0], values[1], values[2]]
+        assert outcome.value == pytest.approx(sum(values.values()) / 3)
+
+
+def test_targets_of_a_kind_are_in_canonical_order():
+    found = outcomes_of()
+    names = [target.name for target in made_results.targets_of("resnet18")]
+    kinds = ("block", "shortcut")
+    chosen = [outcome.target for outcome in found.of_kind(*kinds)]
+    assert chosen == [
+        target.name for target in made_results.targets_of("resnet18") if target.kind in kinds
+    ]
+    assert [outcome.target for outcome in found.targets] == names[1:]
+
+
+def test_other_experiments_and_interventions_are_left_out():
+    rows = made_results.rows("e", "resnet18")
+    others = [
+        *made_results.rows("other", "resnet18", values=lambda target, seed: 0.5),
+        *({**row, "intervention": "noise", "value": 0.5} for row in rows),
+    ]
+    across = made_results.rows_over_seeds(rows)
+    found = select_outcomes(*tables([*others, *rows], [*others, *across]), "e")
+    assert found == select_outcomes(*tables(rows, across), "e")
+
+
+def test_an_experiment_without_rows_is_refused_with_those_that_have_some():
+    rows = made_results.rows("e", "resnet18")
+    with pytest.raises(UserError, match="no rows for experiment 'f'; it has e;"):
+        select_outcomes(*tables(rows), "f")
+    with pytest.raises(UserError, match="it has none;"):
+        select_outcomes(*tables([], []), "f")
+
+
+def changed_value(rows, across):
+    across[4]["value"] += 0.01
+    across[4]["drop"] -= 0.01
+
+
+def missing_target(rows, across):
+    name = across[4]["target"]
+    across[:] = [row for row in across if row["target"] != name]
+
+
+def another_number_of_seeds(rows, across):
+    for row in across:
+        row["seeds"] = 3
+
+
+def missing_seed(rows, across):
+    last = rows[-1]["target"]
+    rows[:] = [row for row in rows if (row["target"], row["seed"]) != (last, 1)]
+
+
+def missing_baseline(rows, across):
+    for part in (rows, across):
+        part[:] = [row for row in part if row["target"] != "baseline"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [changed_value, missing_target, another_number_of_seeds, missing_seed, missing_baseline],
+)
+def test_tables_that_contradict_each_other_are_refused(damage):
+    rows = made_results.rows("e", "resnet18", seeds=(0, 1))
+    across = made_results.rows_over_seeds(rows)
+    assert across[4]["class"] is None
+    damage(rows, across)
+    with pytest.raises(UserError, match="do not have the same results of 'e'"):
+        select_outcomes(*tables(rows, across), "e")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "n = 10,000 test samples, 1 seed, 95% intervals cover test sampling only"),
+        ({"seeds": (0, 1, 2)}, "n = 10,000 test samples, 3 seeds, 95% t intervals over seeds"),
+        ({"metric": "dice"}, "n = 26 test subjects, 1 seed, 95% intervals cover test sampling"),
+        (
+            {"metric": "dice", "demonstration": True},
+            "n = 1 test subject, 1 seed, no intervals",
+        ),
+    ],
+)
+def test_the_description_names_units_seeds_and_what_intervals_cover(options, text):
+    assert describe(outcomes_of(**options)).startswith(text)
+
+
+def test_the_task_follows_from_the_metric():
+    assert outcomes_of().task == "classification"
+    assert outcomes_of(metric="dice").task == "segmentation"
+
+
+def test_both_files_are_read(tmp_path):
+    rows = made_results.rows("e", "resnet18", seeds=(0, 1))
+    summary, across = read_results(*made_results.write(tmp_path, rows))
+    assert summary["seed"].null_count == 0
+    assert across["seed"].null_count == across.num_rows
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 seeds"), (1, "1 seed"), (10_000, "10,000 seeds")]
+)
+def test_a_number_with_its_noun(number, text):
+    assert count(number, "seed") == text
