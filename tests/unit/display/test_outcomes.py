@@ -83,6 +83,11 @@ def missing_seed(rows, across):
     rows[:] = [row for row in rows if (row["target"], row["seed"]) != (last, 1)]
 
 
+def fewer_seeds_of_one_target(rows, across):
+    missing_seed(rows, across)
+    across[:] = made_results.rows_over_seeds(rows)
+
+
 def missing_baseline(rows, across):
     for part in (rows, across):
         part[:] = [row for row in part if row["target"] != "baseline"]
@@ -90,7 +95,14 @@ def missing_baseline(rows, across):
 
 @pytest.mark.parametrize(
     "damage",
-    [changed_value, missing_target, another_number_of_seeds, missing_seed, missing_baseline],
+    [
+        changed_value,
+        missing_target,
+        another_number_of_seeds,
+        missing_seed,
+        fewer_seeds_of_one_target,
+        missing_baseline,
+    ],
 )
 def test_tables_that_contradict_each_other_are_refused(damage):
     rows = made_results.rows("e", "resnet18", seeds=(0, 1))

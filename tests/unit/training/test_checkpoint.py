@@ -68,7 +68,7 @@ def test_a_truncated_one_is_replaced_by_the_previous_one(two, kept, caplog):
     content = (two / LAST).read_bytes()
     (two / LAST).write_bytes(content[:kept])
     assert same(latest(two), state_of(1))
-    assert f"{LAST}: cut short or damaged" in caplog.text
+    assert f"{LAST}: truncated or damaged" in caplog.text
 
 
 def test_no_changed_byte_goes_unnoticed(two):
@@ -87,7 +87,7 @@ def test_two_damaged_ones_count_as_none(two, caplog):
     for name in (LAST, PREVIOUS):
         (two / name).write_bytes(b"not a checkpoint")
     assert latest(two) is None
-    assert caplog.text.count("damaged") == 2
+    assert caplog.text.count("truncated or damaged") == 2
 
 
 def test_a_pickle_is_not_read(two, caplog):
