@@ -86,7 +86,7 @@ def test_a_pickle_in_place_of_weights(tmp_path, harm, number):
 def test_a_pickle_in_place_of_a_checkpoint(tmp_path, harm, number, caplog):
     (tmp_path / LAST).write_bytes(pickles(harm)[number])
     assert Checkpoints(tmp_path, {"code": "x"}, interval=60).latest() is None
-    assert "cut short or damaged" in caplog.text
+    assert "truncated or damaged" in caplog.text
 
 
 @pytest.mark.parametrize("number", range(5))

@@ -7,6 +7,8 @@ import raw_examples as raw
 from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import archives, hippocampus, nifti
 from nontrivial.data.volumes.pairs import Pair
+from nontrivial.data.volumes.preparation import Grid, on_grid
+from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
 from nontrivial.formats.canonical import file_digest
@@ -102,6 +104,25 @@ def test_resampling_keeps_the_proportion_of_foreground(tmp_path):
     out = prepare(tmp_path, spacing=0.5, size=[24, 24])
     _, masks = open_split(out, "val")
     assert masks.sum() == 4 * raw.label_voxels().sum()
+
+
+def test_samples_have_the_volume_of_a_pixel(tmp_path):
+    raw.write_folders(tmp_path)  # voxels of 1 mm
+    out = prepare(tmp_path)
+    assert {row["pixel_ml"] for row in rows(out, "test")} == {1e-3}
+    out = prepare(tmp_path, spacing=0.5, size=[24, 24])
+    assert {row["pixel_ml"] for row in rows(out, "test")} == {0.25e-3}
+
+
+@pytest.mark.parametrize(
+    ("axis", "spacing", "ml"),
+    [("axial", None, 6e-3), ("axial", 1.0, 3e-3), ("coronal", 1.0, 2e-3), ("sagittal", 2.0, 4e-3)],
+)
+def test_a_pixel_is_as_thick_as_its_slice(axis, spacing, ml):
+    voxels = raw.image_voxels(0)
+    volume = Volume(voxels, np.zeros(voxels.shape, np.uint8), (1.0, 2.0, 3.0))  # X, Y, Z in mm
+    grid = Grid(axis, spacing, (16, 16), "zscore")
+    assert on_grid(volume, volume.label, grid, "scan").pixel_ml == pytest.approx(ml)
 
 
 def test_subjects_by_pattern_and_by_table(tmp_path):

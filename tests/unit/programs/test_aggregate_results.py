@@ -294,7 +294,7 @@ class TestBadInput:
         self.refuse(tmp_path, [bad], "bad.parquet: does not have accuracy or Dice .* per seed")
 
     def test_an_empty_list(self, tmp_path):
-        self.refuse(tmp_path, [], "no file")
+        self.refuse(tmp_path, [], "lists no target file")
 
     @pytest.mark.parametrize("content", ["", "[]", '{"file": []}', '{"files": 3}'])
     def test_a_file_that_is_no_list(self, tmp_path, content):

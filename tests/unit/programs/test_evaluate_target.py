@@ -477,7 +477,7 @@ class TestBadInput:
 
     def test_missing_settings(self, classification):
         settings = {key: value for key, value in SETTINGS.items() if key != "margin"}
-        self.refuse(classification, "--settings: no margin", settings=settings)
+        self.refuse(classification, "--settings: missing margin", settings=settings)
 
     @pytest.mark.parametrize("name", ["predictions", "baseline"])
     def test_another_number_of_files_than_seeds(self, classification, name):

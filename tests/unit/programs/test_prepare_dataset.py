@@ -68,7 +68,14 @@ def test_a_damaged_table_of_samples(tmp_path):
     path = tmp_path / "samples.parquet"
     samples.write(path, [samples.Sample(source="a", label=1)])
     assert samples.read(path).to_pylist() == [
-        {"sample": 0, "subject": None, "source": "a", "slice": None, "label": 1}
+        {
+            "sample": 0,
+            "subject": None,
+            "source": "a",
+            "slice": None,
+            "label": 1,
+            "pixel_ml": None,
+        }
     ]
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="delete it and run the workflow again"):
