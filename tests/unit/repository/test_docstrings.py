@@ -26,6 +26,8 @@ PUBLIC = (
     "nontrivial.inference.holm.holm",
     "nontrivial.inference.proportions.wilson",
     "nontrivial.inference.student.t_quantile",
+    "nontrivial.formats.snapshots.read_snapshot",
+    "nontrivial.networks.kernel_table.read_table",
     "nontrivial.networks.registry.table_file",
     "nontrivial.replay.engine.Replay",
 )

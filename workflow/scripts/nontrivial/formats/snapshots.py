@@ -42,6 +42,12 @@ def write_snapshots(
 def read_snapshot(path: Path, epoch: int) -> dict[str, Tensor]:
     """Return the state dict of a network after an epoch of its training, from 1.
 
+    >>> import tempfile, torch
+    >>> path = Path(tempfile.mkdtemp()) / "snapshots.safetensors"
+    >>> write_snapshots(path, {3: {"weight": torch.ones(2)}}, {})
+    >>> read_snapshot(path, 3)
+    {'weight': tensor([1., 1.])}
+
     Raises:
         UserError: the file is missing or damaged, or does not hold that epoch.
     """

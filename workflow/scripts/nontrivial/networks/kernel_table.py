@@ -98,6 +98,10 @@ def write_table(path: Path, kernels: Iterable[Kernel]) -> None:
 def read_table(path: Path) -> list[Kernel]:
     """Read a table written by :func:`write_table` or by hand.
 
+    >>> from nontrivial.networks.registry import table_file
+    >>> read_table(table_file("resnet34"))[0].role
+    'stem'
+
     Raises:
         UserError: the file cannot be read, a column is missing or unknown, a value has the
             wrong type, a path occurs twice, or the rows are not in forward order.
