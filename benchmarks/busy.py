@@ -54,7 +54,7 @@ TURNS: list[Turn] = [(policy, busy) for busy in (False, True) for policy in POLI
 
 def busy(
     network: str = "resnet18",
-    batch_size: int = 64,
+    batch_size: int = 128,
     size: int = 32,
     steps: int = 4,
     rounds: int = 10,
@@ -63,7 +63,7 @@ def busy(
 
     Args:
         network: a built-in network that classifies.
-        batch_size: samples per step.
+        batch_size: samples per step; the default is that of a recipe.
         size: side of the random images in pixels.
         steps: steps per turn.
         rounds: turns of each kind, at least 2; one more does not count.
