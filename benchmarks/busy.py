@@ -1,13 +1,14 @@
-"""Measure training beside a busy program, with and without ``OMP_WAIT_POLICY=PASSIVE``.
+"""Measure training beside a busy program, with and without the workflow's OpenMP settings.
 
     python benchmarks/busy.py
 
 Two processes train the same network with the workflow's training loop. Each uses two threads, and
-both are pinned to the same two CPU cores. They differ in one environment variable, which OpenMP
-reads when torch is imported. In ``passive``, ``OMP_WAIT_POLICY=PASSIVE`` makes threads sleep while
-they wait. In ``default``, no policy is set, so threads spin first. The processes take turns, and
-the waiting one is stopped. Each round measures both alone and both beside a single-threaded busy
-loop, in alternating order. The first round does not count.
+both are pinned to the same two CPU cores. They differ in two environment variables, which OpenMP
+reads when torch is imported. In ``passive``, ``OMP_WAIT_POLICY=PASSIVE`` and
+``GOMP_SPINCOUNT=1250`` make threads sleep soon while they wait. In ``default``, neither is set, so
+threads spin for long. The processes take turns, and the waiting one is stopped. Each round measures
+both alone and both beside a single-threaded busy loop, in alternating order. The first round does
+not count.
 
 Prints JSON. Each ratio pairs two turns of the same round: the geometric mean over rounds, with a
 95% t interval of the logarithm. There are two goals. Beside the busy loop, ``passive`` keeps at
@@ -129,15 +130,16 @@ def training(policy: str | None, network: str, options: dict) -> Iterator[Callab
 @contextmanager
 def policy_in_environment(policy: str | None) -> Iterator[None]:
     """Set or remove the policy for the processes that the block starts."""
-    before = os.environ.pop("OMP_WAIT_POLICY", None)
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
     if policy:
-        os.environ["OMP_WAIT_POLICY"] = policy
+        os.environ.update(OMP_WAIT_POLICY=policy, GOMP_SPINCOUNT="1250")
     try:
         yield
     finally:
-        os.environ.pop("OMP_WAIT_POLICY", None)
-        if before is not None:
-            os.environ["OMP_WAIT_POLICY"] = before
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def train_on_request(requests: Connection, network: str, options: dict) -> None:

@@ -35,6 +35,7 @@ from pathlib import Path
 
 # As in the workflow's programs: OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1250")
 
 import numpy as np
 import torch

@@ -48,6 +48,7 @@ from statistics import median
 
 # As in the workflow's programs: OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1250")
 
 import numpy as np
 import torch

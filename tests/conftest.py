@@ -15,6 +15,7 @@ from pathlib import Path
 # that spin while they wait slow down whatever runs beside them, such as the other half of the
 # tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1250")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import nibabel
