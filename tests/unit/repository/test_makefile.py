@@ -1,5 +1,6 @@
 """What the Makefile runs."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,12 @@ def commands(*arguments: str) -> list[list[str]]:
     """Return the commands that make would run, as words."""
     variables = [f"BIN={Path(sys.executable).parent}"]
     make = ["make", "-n", "-o", ".venv/.installed", *variables, *arguments]
-    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+    # These tests run under make themselves, which hands its own options down.
+    own = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    done = subprocess.run(
+        make, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     return [shlex.split(line) for line in done.stdout.splitlines()]
 
 
