@@ -45,7 +45,8 @@ from nontrivial.execution import device as devices
 from nontrivial.execution.reproducibility import fix_arithmetic
 
 CORES = THREADS = 2
-POLICIES = {"passive": "PASSIVE", "default": None}
+POLICIES = ("passive", "default")
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 TARGETS = {"beside the busy loop, of the rate alone": 0.5, "alone, passive to default": 0.97}
 BUSY_LOOP = "while True: pass"
 
@@ -59,6 +60,7 @@ def busy(
     size: int = 32,
     steps: int = 4,
     rounds: int = 10,
+    spin_count: int = 1250,
 ) -> None:
     """Measure the rate of training under each policy, alone and beside a busy loop.
 
@@ -68,6 +70,7 @@ def busy(
         size: side of the random images in pixels.
         steps: steps per turn.
         rounds: turns of each kind, at least 2; one more does not count.
+        spin_count: ``GOMP_SPINCOUNT`` under ``passive``; the default is that of the workflow.
     """
     if rounds < 2:
         raise UserError(f"--rounds {rounds}: an interval needs at least 2; increase it")
@@ -79,9 +82,10 @@ def busy(
     print(f"load before the run: {load[0]:.2f} (1 min), {load[1]:.2f} (5 min)", file=sys.stderr)
     options = {"batch-size": batch_size, "size": size, "steps": steps, "rounds": 2 * rounds + 1}
     with ExitStack() as stack:
+        passive = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(spin_count)}
         trainings = {
-            policy: stack.enter_context(training(value, network, options))
-            for policy, value in POLICIES.items()
+            policy: stack.enter_context(training(settings, network, options))
+            for policy, settings in zip(POLICIES, (passive, {}), strict=True)
         }
         seconds = take_turns(trainings, rounds)
     report = {
@@ -95,6 +99,7 @@ def busy(
         "batch_size": batch_size,
         "size": size,
         "steps_per_turn": steps,
+        "spin_count": spin_count,
         **figures(seconds, steps * batch_size),
     }
     print(json.dumps(report, indent=2))
@@ -104,12 +109,14 @@ def busy(
 
 
 @contextmanager
-def training(policy: str | None, network: str, options: dict) -> Iterator[Callable[[], float]]:
+def training(
+    settings: dict[str, str], network: str, options: dict
+) -> Iterator[Callable[[], float]]:
     """Start a training; yield a function that trains one turn and returns its seconds."""
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
     process = spawning.Process(target=train_on_request, args=(theirs, network, options))
-    with policy_in_environment(policy):
+    with in_environment(settings):
         process.start()
     theirs.close()
 
@@ -128,16 +135,14 @@ def training(policy: str | None, network: str, options: dict) -> Iterator[Callab
 
 
 @contextmanager
-def policy_in_environment(policy: str | None) -> Iterator[None]:
-    """Set or remove the policy for the processes that the block starts."""
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    if policy:
-        os.environ.update(OMP_WAIT_POLICY=policy, GOMP_SPINCOUNT="1250")
+def in_environment(settings: dict[str, str]) -> Iterator[None]:
+    """Give the processes that the block starts these OpenMP settings and no others."""
+    before = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    os.environ.update(settings)
     try:
         yield
     finally:
-        for name in names:
+        for name in VARIABLES:
             os.environ.pop(name, None)
         os.environ.update(before)
 

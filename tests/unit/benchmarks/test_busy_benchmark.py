@@ -88,15 +88,19 @@ def test_figures_compare_rates(benchmark):
     assert (ratios["alone"]["mean"], ratios["beside_busy_loop"]["mean"]) == (1, 16)
 
 
-@pytest.mark.parametrize("before", [None, "ACTIVE"])
-@pytest.mark.parametrize("policy", [None, "PASSIVE"])
-def test_the_policy_is_set_for_the_block_only(benchmark, monkeypatch, policy, before):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if before:
-        monkeypatch.setenv("OMP_WAIT_POLICY", before)
-    with benchmark.policy_in_environment(policy):
-        assert os.environ.get("OMP_WAIT_POLICY") == policy
-    assert os.environ.get("OMP_WAIT_POLICY") == before
+@pytest.mark.parametrize("before", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "7"}])
+@pytest.mark.parametrize("settings", [{}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}])
+def test_the_settings_hold_for_the_block_only(benchmark, monkeypatch, settings, before):
+    def current():
+        return {name: os.environ[name] for name in benchmark.VARIABLES if name in os.environ}
+
+    for name in benchmark.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    with benchmark.in_environment(settings):
+        assert current() == settings
+    assert current() == before
 
 
 def test_one_round_is_refused(benchmark):
