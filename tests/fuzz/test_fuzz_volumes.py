@@ -181,9 +181,9 @@ def test_an_extension_with_a_false_length_does_not_unpack_a_bomb(tmp_path, esize
     ("voxels", "message"),
     [
         (np.zeros((*raw.SHAPE, 2, 2), np.float32), "set `frame`"),
-        (IMAGE.astype(np.complex64), "voxels are complex64"),
-        (np.zeros(raw.SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "not numbers"),
-        (IMAGE.astype(np.float64) * 1e300, "1680 voxel(s) are NaN or infinite as 32-bit floats"),
+        (IMAGE.astype(np.complex64), "dtype complex64"),
+        (np.zeros(raw.SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "must be real numbers"),
+        (IMAGE.astype(np.float64) * 1e300, "1680 voxel(s) are NaN or infinite as float32"),
     ],
 )
 def test_unsupported_voxels_are_refused(tmp_path, voxels, message):
@@ -194,8 +194,8 @@ def test_unsupported_voxels_are_refused(tmp_path, voxels, message):
     ("value", "dtype", "message"),
     [
         (0.5, np.float32, "labels are not integers"),
-        (1e30, np.float64, "too large for an integer"),
-        (-(2.0**63), np.float64, "too large for an integer"),
+        (1e30, np.float64, "too large"),
+        (-(2.0**63), np.float64, "too large"),
         (2**64 - 1, np.uint64, None),
         (-3, np.int16, None),
     ],

@@ -186,7 +186,7 @@ def test_an_archive_that_holds_a_thousand_times_its_size(tmp_path):
     archive = write_archive(tmp_path / "a.tar.gz", member("zeros", content=bytes(100 << 20)))
     assert archive.stat().st_size < 1 << 20
     _, said = answer(lambda: unpack(archive, tmp_path / "out"))
-    assert "holds far too much for its size" in said
+    assert "holds far too much data for its size" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -195,7 +195,7 @@ def test_an_archive_that_claims_more_than_it_holds(tmp_path):
     info.size = 1 << 50
     (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(2048))
     _, said = answer(lambda: unpack(tmp_path / "a.tar", tmp_path / "out"))
-    assert "holds far too much for its size" in said
+    assert "holds far too much data for its size" in said
 
 
 @examples(80)
