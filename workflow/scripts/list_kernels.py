@@ -25,6 +25,7 @@ def list_kernels(
     factory: str | None,
     size: tuple[int, int] = (64, 64),
     channels: int | None = None,
+    arguments: dict | None = None,
 ) -> list[Kernel]:
     """Return the kernel table of a network.
 
@@ -33,13 +34,14 @@ def list_kernels(
         factory: ``package.module:function`` of a user's network, or None.
         size: (height, width) of the image in the forward pass.
         channels: number of its channels; None takes 3, or 1 for a segmentation network.
+        arguments: further keyword arguments of the factory.
 
     Raises:
         UserError: the network cannot be built or run, or no convolution module runs.
     """
     task = registry.NETWORKS[name].task if name in registry.NETWORKS else "classification"
     channels = channels or CHANNELS[task]
-    network = build(name or "", factory, CLASSES[task], channels, size)
+    network = build(name or "", factory, CLASSES[task], channels, size, arguments)
     order = forward_order(forward_calls(network, channels, size))
     if not order:
         raise UserError(
@@ -58,6 +60,7 @@ def write_kernel_table(
     factory: str | None = None,
     input_size: list[int] = DEFAULT_SIZE,
     channels: int | None = None,
+    arguments: dict | None = None,
 ) -> None:
     """Write the kernel table of a network: every convolution in forward order.
 
@@ -67,6 +70,7 @@ def write_kernel_table(
         factory: ``package.module:function`` of your own network.
         input_size: height and width of the image in the forward pass.
         channels: image channels.
+        arguments: further keyword arguments of your factory (a JSON object).
 
     Raises:
         UserError: neither or both of ``network`` and ``factory`` are given, the size is not two
@@ -78,7 +82,8 @@ def write_kernel_table(
         )
     if len(input_size) != 2:
         raise UserError("--input-size: give the height and the width")
-    kernels = list_kernels(network, factory, (input_size[0], input_size[1]), channels)
+    size = (input_size[0], input_size[1])
+    kernels = list_kernels(network, factory, size, channels, arguments)
     write_table(output, kernels)
     log.info("%s: %d kernels", output, len(kernels))
 

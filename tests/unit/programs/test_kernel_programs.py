@@ -22,18 +22,19 @@ def call(program, *arguments, cwd):
 def test_list_kernels_writes_the_table_of_a_network_in_the_working_directory(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
-        "def network(classes, channels, size):\n"
-        "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))\n"
+        "def network(classes, channels, size, width=4):\n"
+        "    first, second = nn.Conv2d(channels, width, 3), nn.Conv2d(width, 4, 3)\n"
+        "    return nn.Sequential(first, nn.ReLU(), second)\n"
     )
     done = call(
         *("list_kernels.py", "--factory", "mine:network", "--output", "mine.tsv"),
-        *("--input-size", 16, 24, "--channels", 1),
+        *("--input-size", 16, 24, "--channels", 1, "--arguments", '{"width": 6}'),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in (tmp_path / "mine.tsv").read_text().splitlines()]
     assert [row[1] for row in rows[1:]] == ["0", "2"]
-    assert [row[2] for row in rows[1:]] == ["1", "4"]
+    assert [row[2] for row in rows[1:]] == ["1", "6"]
 
 
 def test_list_kernels_reports_an_error_in_one_line(tmp_path):

@@ -1,5 +1,7 @@
 """Networks by name."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from nontrivial.errors import UserError
@@ -8,7 +10,12 @@ from nontrivial.networks.registry import NETWORKS
 
 
 def build(
-    name: str, factory: str | None, classes: int, channels: int, size: tuple[int, int]
+    name: str,
+    factory: str | None,
+    classes: int,
+    channels: int,
+    size: tuple[int, int],
+    arguments: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Return a randomly initialized network, in training mode, on the CPU.
 
@@ -20,6 +27,7 @@ def build(
         classes: number of classes.
         channels: number of image channels.
         size: (height, width) of the images in pixels.
+        arguments: further keyword arguments of the factory.
 
     Raises:
         UserError: the name is unknown, or see :func:`nontrivial.networks.factory.construct`.
@@ -31,4 +39,4 @@ def build(
                 " or give a factory for your own"
             )
         factory = NETWORKS[name].factory
-    return construct(factory, classes, channels, size)
+    return construct(factory, classes, channels, size, arguments)
