@@ -25,7 +25,7 @@ sys.path.insert(0, str(SCRIPTS.resolve()))
 
 from nontrivial.errors import UserError
 from nontrivial.execution import snakemake_hooks
-from nontrivial.planning.configuration import complete, read_schema
+from nontrivial.planning.configuration import check_command_line, complete, read_schema
 from nontrivial.planning.plan import Plan
 
 # Jobs use the Python that runs Snakemake, whether its environment is activated or not. With
@@ -36,7 +36,9 @@ snakemake_hooks.refuse_prefix(workflow)
 snakemake_hooks.refuse_second_configuration(workflow, Path(config.get("results_dir", "results")))
 
 try:
-    PLAN = Plan(complete(config, read_schema(ROOT / "config" / "schema.yaml")), ROOT)
+    schema = read_schema(ROOT / "config" / "schema.yaml")
+    check_command_line(workflow.config_settings.config, schema)
+    PLAN = Plan(complete(config, schema), ROOT)
     SPECS = PLAN.specs()
 except UserError as error:
     raise WorkflowError(str(error)) from None

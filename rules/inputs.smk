@@ -2,7 +2,7 @@
 # Out:   the functions that give rules their inputs, parameters and captions.
 # Stale: what these functions return makes jobs stale; what untracked() returns does not.
 
-from nontrivial.data.manifest import source_identity
+from nontrivial.data.manifest import check_files, source_identity
 from nontrivial.execution.snakemake_hooks import untracked
 from nontrivial.formats.canonical import canonical, file_digest
 from nontrivial.planning.fingerprint import fingerprint, module_file
@@ -29,14 +29,13 @@ def program(name):
 @functools.cache
 def raw_data(dataset):
     """Return the identity of a data set's raw files: by content, not modification times."""
+    settings, data_dir = PLAN.config["datasets"][dataset], Path(PLAN.config["data_dir"])
     cache = Path(".snakemake", "nontrivial", f"{dataset}.json")
+    is_run = snakemake_hooks.adds_files(workflow)  # or a dry run
     try:
-        return source_identity(
-            PLAN.config["datasets"][dataset],
-            Path(PLAN.config["data_dir"]),
-            cache,
-            save=snakemake_hooks.adds_files(workflow),
-        )
+        if is_run:
+            check_files(settings, data_dir)
+        return source_identity(settings, data_dir, cache, save=is_run)
     except UserError as error:
         raise WorkflowError(f"datasets.{dataset}: {error}") from None
 

@@ -39,6 +39,7 @@ def volume_settings(**changes) -> dict:
         "keep_empty": True,
         "subject_pattern": None,
         "subject_table": None,
+        "one_subject_per_file": False,
         "fractions": FRACTIONS,
         "split_seed": 0,
     }

@@ -179,7 +179,7 @@ def test_table_without_a_split(tmp_path):
         ("subject\timage\n", "column label is missing"),
         ("subject\timage\tlabel\n", "lists no volume"),
         ("subject\timage\tlabel\na\t\tx.nii\n", "line 2: image is empty"),
-        ("subject\timage\tlabel\na\tx.nii\ty.nii\n", "x.nii, which does not exist"),
+        ("subject\timage\tlabel\na\tx.nii\ty.nii\n", "x.nii .and 1 more., which does not exist"),
         ("subject\timage\tlabel\na\tx.png\ty.nii\n", "must be .nii"),
         ("subject\timage\tlabel\tsplit\na\tx.nii\ty.nii\tdev\n", "split is 'dev'"),
         ("\udcff", "not a tab-separated table in UTF-8"),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nontrivial.data.sources import locations
 from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS, Archive
+from nontrivial.data.volumes import pairs
+from nontrivial.data.volumes.selection import find_pairs, from_decathlon
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
 from nontrivial.formats.canonical import canonical, digest, file_digest
@@ -18,6 +20,33 @@ from nontrivial.formats.canonical import canonical, digest, file_digest
 EMBEDDED = ("digits", "mni152")
 ARCHIVES = {"cifar10": CIFAR10, "hippocampus": HIPPOCAMPUS}
 MISSING = "missing"
+FAHMY2019_ADVICE = ", or download the file from doi:10.7910/DVN/DHEUAV"
+
+
+def check_files(settings: dict, data_dir: Path) -> None:
+    """Check what can be checked of a data set's raw files without reading volumes or pictures.
+
+    Data that are not there and can be downloaded are fine, unless ``data_dir`` is one folder off.
+
+    Args:
+        settings: the data set's section of the configuration, defaults filled in.
+        data_dir: folder of the raw data.
+
+    Raises:
+        UserError: a file or folder is missing, was not fetched or cannot be read, or names,
+            subjects or classes are wrong.
+    """
+    data_dir = Path(data_dir)
+    try:
+        if settings["source"] == "nifti":
+            find_pairs(settings, data_dir)
+        elif settings["source"] == "fahmy2019":
+            locations.check_there("file", settings["file"], data_dir, FAHMY2019_ADVICE)
+            locations.check_fetched([data_dir / settings["file"]])
+        elif settings["source"] in ARCHIVES:
+            _check_downloadable(settings, data_dir)
+    except OSError as error:
+        raise UserError(_unreadable(error, data_dir)) from error
 
 
 def source_files(settings: dict, data_dir: Path) -> list[Path]:
@@ -71,6 +100,25 @@ def source_identity(settings: dict, data_dir: Path, cache: Path, save: bool = Tr
             hashes.save()
 
 
+def _check_downloadable(settings: dict, data_dir: Path) -> None:
+    source = settings["source"]
+    find = locations.find_cifar10 if source == "cifar10" else locations.find_hippocampus
+    if not find(data_dir):
+        if other := locations.other_data_dir(data_dir, lambda folder: bool(find(folder))):
+            raise UserError(
+                f"{data_dir.absolute()}: the data are not here, but in {other}; set data_dir:"
+                f" {other}"
+            )
+        return
+    form, path = locations.find_hippocampus(data_dir) or ("", data_dir)
+    if source == "hippocampus" and form == "folders":
+        pairs.from_folders(path / "images", path / "labels")
+    elif source == "hippocampus" and form == "decathlon":
+        from_decathlon(path, settings)
+    else:
+        locations.check_fetched(_candidates(settings, data_dir))
+
+
 def _candidates(settings: dict, data_dir: Path) -> list[Path]:
     source = settings["source"]
     if source == "cifar10":
@@ -92,7 +140,7 @@ def _volume_candidates(settings: dict, data_dir: Path) -> list[Path]:
     files: list[Path] = []
     for kind in ("images", "labels"):
         if settings.get(kind):
-            files += locations.volume_files(data_dir / settings[kind])
+            files += locations.named_volumes(settings[kind], data_dir)
     if settings.get("decathlon"):
         files += locations.decathlon_files(data_dir / settings["decathlon"])
     if settings.get("table"):

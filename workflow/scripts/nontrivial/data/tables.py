@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from nontrivial.data.excerpt import excerpt
+from nontrivial.data.sources.locations import check_fetched
 from nontrivial.errors import UserError
 
 
@@ -14,8 +16,9 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
         columns: columns that must exist and have a value in every row.
 
     Raises:
-        UserError: the file cannot be read, or a column or value is missing.
+        UserError: the file cannot be read or was not fetched, or a column or value is missing.
     """
+    check_fetched([path])
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t")
@@ -34,8 +37,12 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
             f"{path}: column {', '.join(missing)} is missing; the file must be tab-separated and"
             f" has {', '.join(found)}"
         )
-    for number, row in enumerate(rows, start=2):  # line 1 is the header
-        for column in columns:
-            if not row[column]:
-                raise UserError(f"{path}, line {number}: {column} is empty")
+    empty = [
+        f"line {number}: {column} is empty"
+        for number, row in enumerate(rows, start=2)  # line 1 is the header
+        for column in columns
+        if not row[column]
+    ]
+    if empty:
+        raise UserError(f"{path}, {excerpt(empty, 1)}; fill it in")
     return rows

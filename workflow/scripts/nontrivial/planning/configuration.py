@@ -6,13 +6,16 @@ the checks that involve more than one key.
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
+from nontrivial.data.excerpt import excerpt
+from nontrivial.data.volumes.label_names import class_numbers
+from nontrivial.data.volumes.selection import check_settings
 from nontrivial.errors import UserError
 from nontrivial.networks.registry import NETWORKS
 
@@ -58,6 +61,33 @@ def complete(config: dict, schema: dict) -> dict:
         recipe["snapshots"] = sorted({*recipe.get("snapshots", _snapshots(recipe["epochs"]))} - {0})
     _refuse(_cross_check(filled))
     return filled
+
+
+def check_command_line(given: Mapping[str, object], schema: dict) -> None:
+    """Check the keys that ``--config`` sets: Snakemake reads only single values there correctly.
+
+    It reads all values inside of a mapping or a list as text, ``false`` and ``null`` included, and
+    merges a mapping into the section of the configuration file instead of replacing it.
+
+    Args:
+        given: value by key, as Snakemake has read them from the command line.
+        schema: the schema of the configuration.
+
+    Raises:
+        UserError: a key is a section, or a value is not a single one.
+    """
+    sections = [
+        key
+        for key, value in given.items()
+        if schema["properties"].get(key, {}).get("type") == "object"
+        or isinstance(value, (Mapping, list))
+    ]
+    if sections:
+        raise UserError(
+            f"--config {excerpt(sections, 1)}=...: Snakemake reads the values in a section as text"
+            " and merges them into the configuration file. Copy the file, change"
+            f" {sections[0]} there, and run with --configfile and the name of the copy"
+        )
 
 
 def resolve(part: dict, schema: dict) -> dict:
@@ -188,6 +218,13 @@ def _cross_check(config: dict) -> Iterator[str]:
         if fractions and abs(sum(fractions.values()) - 1) > FRACTION_TOLERANCE:
             total = sum(fractions.values())
             yield f"datasets.{name}.fractions: they add up to {total:g}. They must add up to 1"
+        try:
+            if dataset["source"] == "nifti":
+                check_settings(dataset)
+            if "label_map" in dataset:
+                class_numbers(dataset["label_map"], dataset["classes"])
+        except UserError as error:
+            yield f"datasets.{name}: {error}"
     for name in config["networks"]:
         if name in NETWORKS:
             yield f"networks.{name}: a built-in network has this name. Choose another"
@@ -205,8 +242,8 @@ def _check_training(name: str, training: dict, config: dict) -> Iterator[str]:
     recipe = training["recipe"]
     if late := [epoch for epoch in recipe["snapshots"] if epoch >= recipe["epochs"]]:
         yield (
-            f"{where}.recipe.snapshots: {late[0]} is not below epochs ({recipe['epochs']});"
-            " remove it, the last epoch is always stored"
+            f"{where}.recipe.snapshots: {excerpt(late)} not below epochs ({recipe['epochs']});"
+            " remove them, the last epoch is always stored"
         )
     task = network_task(config, network)
     if task is None:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from nontrivial.data.excerpt import excerpt
 from nontrivial.errors import UserError
 from nontrivial.execution.atomic import write_text
 from nontrivial.formats.canonical import canonical, digest
@@ -227,7 +228,7 @@ class Plan:
             if name not in known:
                 raise UserError(
                     f"experiments.{experiment}.examples.targets: no target '{name}'. The experiment"
-                    f" has {', '.join(list(known)[:8])}, ..."
+                    f" has {excerpt(list(known), 8)}"
                 )
         names = list(dict.fromkeys([BASELINE, *(wanted or _default_examples(known))]))
         first: dict[str, str] = {}

@@ -15,7 +15,12 @@ from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
 from nontrivial.data.sources import archives, pictures
 from nontrivial.data.sources.cifar10_batches import read_batch
 from nontrivial.data.sources.download import check_archive, download
-from nontrivial.data.sources.locations import CIFAR10_CLASSES, Cifar10Files, find_cifar10
+from nontrivial.data.sources.locations import (
+    CIFAR10_CLASSES,
+    Cifar10Files,
+    check_fetched,
+    find_cifar10,
+)
 from nontrivial.data.sources.unpacking import unpack
 from nontrivial.errors import UserError
 from nontrivial.formats.samples import Sample
@@ -52,6 +57,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         archive = download(archives.CIFAR10, data_dir)
         found = Cifar10Files("archive", archive.parent, [archive], [])
     log.info("CIFAR-10: %s in %s", found.form, found.folder)
+    check_fetched([*found.train, *found.test])
     if found.form != "archive":
         write_prepared(found, settings["validation"], settings["split_seed"], output)
         return

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from nontrivial.data.sources.archives import Archive
+from nontrivial.data.sources.locations import check_fetched
 from nontrivial.errors import UserError
 from nontrivial.formats.canonical import file_digest
 
@@ -22,8 +23,9 @@ def check_archive(path: Path, archive: Archive) -> None:
     """Check a file against the published checksum.
 
     Raises:
-        UserError: the checksum differs.
+        UserError: the checksum differs, or the file was not fetched.
     """
+    check_fetched([path])
     try:
         found = file_digest(path, "md5")
     except OSError as error:

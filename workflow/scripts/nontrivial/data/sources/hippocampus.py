@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from nontrivial.data.excerpt import excerpt
 from nontrivial.data.sources import archives
 from nontrivial.data.sources.download import check_archive, download
 from nontrivial.data.sources.locations import DECATHLON_HIPPOCAMPUS, find_hippocampus
@@ -17,12 +18,13 @@ from nontrivial.data.sources.unpacking import unpack
 from nontrivial.data.volumes import pairs, preparation
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
+from nontrivial.data.volumes.selection import from_decathlon
 from nontrivial.errors import UserError
 
 log = logging.getLogger("nontrivial")
 
 KEYS = preparation.KEYS | {"label_map", "classes"}
-_NUMBER = re.compile(r"hippocampus_(\d+)")
+_NUMBER = re.compile(r"hippocampus_\d+")
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
@@ -42,14 +44,14 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         volumes = pairs.from_folders(path / "images", path / "labels")
         preparation.prepare(with_subjects(volumes), settings, None, labels, output)
     elif form == "decathlon":
-        volumes = pairs.from_decathlon(path)
+        volumes = from_decathlon(path, settings)
         preparation.prepare(with_subjects(volumes), settings, None, labels, output)
     else:
         check_archive(path, archives.HIPPOCAMPUS)
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output, prefix=".unpacked-") as folder:
             unpack(path, Path(folder))
-            volumes = pairs.from_decathlon(Path(folder) / DECATHLON_HIPPOCAMPUS)
+            volumes = from_decathlon(Path(folder) / DECATHLON_HIPPOCAMPUS, settings)
             preparation.prepare(with_subjects(volumes), settings, None, labels, output)
 
 
@@ -62,11 +64,11 @@ def with_subjects(found: list[Pair]) -> list[Pair]:
     Raises:
         UserError: a file name has no number.
     """
-    assigned = []
-    for pair in sorted(found, key=lambda pair: pair.name):
-        match = _NUMBER.fullmatch(pair.name)
-        if not match:
-            raise UserError(f"{pair.image}: its name must be hippocampus_<number>")
-        person = (int(match[1]) + 1) // 2
-        assigned.append(replace(pair, subject=f"person-{person:03d}"))
-    return assigned
+    ordered = sorted(found, key=lambda pair: pair.name)
+    if wrong := [pair.image for pair in ordered if not _NUMBER.fullmatch(pair.name)]:
+        raise UserError(f"{excerpt(wrong, 1)}: its name must be hippocampus_<number>; rename it")
+    numbers = [int(pair.name.rpartition("_")[2]) for pair in ordered]
+    return [
+        replace(pair, subject=f"person-{(number + 1) // 2:03d}")
+        for pair, number in zip(ordered, numbers, strict=True)
+    ]

@@ -2,10 +2,16 @@
 
 import csv
 import json
+import os
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nontrivial.data.excerpt import excerpt
+from nontrivial.data.sources import name_patterns
 from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS
+from nontrivial.errors import UserError
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -29,7 +35,11 @@ CIFAR10_BATCHES = {  # md5 by file name: torchvision.datasets.CIFAR10
 }
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mgz")
+VOLUME_FORMS = ".nii, .nii.gz or .mgz"
 DECATHLON_HIPPOCAMPUS = "Task04_Hippocampus"
+# What git-annex and Git LFS leave in place of a file that was not fetched, and its largest size.
+POINTERS = (b"annex/objects/", b"version https://git-lfs")
+MOST_POINTER_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,92 @@ def volume_name(path: Path) -> str | None:
 
 
 def volume_files(folder: Path) -> list[Path]:
-    """Return the volumes of a folder, sorted by name; none if the folder does not exist."""
+    """Return the volumes of a folder, sorted by name; none if the folder does not exist.
+
+    A link to a file that does not exist is returned too, so that no volume vanishes.
+    """
     return [path for path in _listing(folder) if volume_name(path)]
+
+
+def named_volumes(setting: str, data_dir: Path) -> list[Path]:
+    """Return the volumes of ``images`` or ``labels``: a folder, or a path with wildcards.
+
+    Raises:
+        UserError: the path has wildcards and is not valid.
+    """
+    if name_patterns.is_pattern(setting):
+        return [match.path for match in name_patterns.find(setting, data_dir)]
+    return volume_files(data_dir / setting)
+
+
+def check_fetched(paths: Iterable[Path]) -> None:
+    """Check that no file is a dangling link or a pointer of git-annex or Git LFS.
+
+    A file that does not exist at all is not reported.
+
+    Raises:
+        UserError: some are; the message names the first and says how many more there are.
+    """
+    dangling, pointers = [], []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            is_small = stat.S_ISREG(status.st_mode) and status.st_size <= MOST_POINTER_BYTES
+            if is_small and _is_pointer(path):
+                pointers.append(path)
+        except OSError:
+            if os.path.islink(path):
+                dangling.append(path)
+        except ValueError:  # a null byte in the name: other checks report it
+            continue
+    if dangling:
+        raise UserError(
+            f"{excerpt(dangling, 1)}: a link to a file that does not exist; fetch the data"
+            " (datalad get, git annex get), or remove the link"
+        )
+    if pointers:
+        raise UserError(
+            f"{excerpt(pointers, 1)}: a pointer of git-annex or Git LFS, not the data; fetch the"
+            " data (datalad get, git annex get, git lfs pull)"
+        )
+
+
+def other_data_dir(data_dir: Path, is_right: Callable[[Path], bool]) -> Path | None:
+    """Return the folder one level above or below ``data_dir`` that has what it lacks, or None."""
+    above = Path(os.path.normpath(data_dir / ".."))
+    below = (
+        sorted(path for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
+    )
+    return next((folder for folder in (above, *below) if is_right(folder)), None)
+
+
+def check_there(key: str, name: str, data_dir: Path, advice: str = "") -> None:
+    """Check that a file or folder exists, or a file that a path with wildcards matches.
+
+    Args:
+        key: key of the configuration that names it.
+        name: its path, absolute or relative to ``data_dir``.
+        data_dir: folder of the raw data.
+        advice: what else to do, for the message.
+
+    Raises:
+        UserError: it does not; the message says which ``data_dir`` would be right, if one is.
+    """
+    is_pattern = key in ("images", "labels") and name_patterns.is_pattern(name)
+
+    def exists(folder: Path) -> bool:
+        return bool(name_patterns.find(name, folder)) if is_pattern else (folder / name).exists()
+
+    if exists(data_dir):
+        return
+    path = data_dir / name
+    check_fetched([path])
+    is_folder = key in ("images", "labels", "decathlon")
+    lacks = "no file matches" if is_pattern else f"no such {'folder' if is_folder else 'file'}"
+    problem = f"{path}: {lacks}"
+    if not Path(name).is_absolute() and (other := other_data_dir(data_dir, exists)):
+        raise UserError(f"{problem}, but {other / name} exists; set data_dir: {other}")
+    raise UserError(f"{problem}; check data_dir ({data_dir.absolute()}) and {key}{advice}")
 
 
 def find_cifar10(data_dir: Path) -> Cifar10Files | None:
@@ -76,7 +170,7 @@ def find_cifar10(data_dir: Path) -> Cifar10Files | None:
         if batches.is_dir():
             files = [batches / name for name in CIFAR10_BATCHES]
             return Cifar10Files("batches", batches, files[:-1], files[-1:])
-        if (base / CIFAR10.name).is_file():
+        if _is_there(base / CIFAR10.name):
             return Cifar10Files("archive", base, [base / CIFAR10.name], [])
         for folder in (base, base / "plain_text"):
             tables = [path for path in _listing(folder) if path.suffix == ".parquet"]
@@ -102,7 +196,7 @@ def find_hippocampus(data_dir: Path) -> tuple[str, Path] | None:
         return "folders", data_dir / "hippocampus"
     if (data_dir / DECATHLON_HIPPOCAMPUS).is_dir():
         return "decathlon", data_dir / DECATHLON_HIPPOCAMPUS
-    if (data_dir / HIPPOCAMPUS.name).is_file():
+    if _is_there(data_dir / HIPPOCAMPUS.name):
         return "archive", data_dir / HIPPOCAMPUS.name
     return None
 
@@ -136,7 +230,20 @@ def table_files(table: Path) -> list[Path]:
 def _listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if name_patterns.is_file_or_link(entry)]
+    return [folder / name for name in sorted(names)]
+
+
+def _is_there(path: Path) -> bool:
+    # A dangling link is there, so that nothing is downloaded over it.
+    return path.is_file() or path.is_symlink()
+
+
+def _is_pointer(path: Path) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(MOST_POINTER_BYTES)
+    return any(pointer in head for pointer in POINTERS)
 
 
 def _class_files(folder: Path) -> list[Path]:

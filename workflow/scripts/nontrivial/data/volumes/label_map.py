@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nontrivial.data.excerpt import excerpt
+from nontrivial.data.volumes.label_names import OTHER, class_numbers
 from nontrivial.errors import UserError
-
-OTHER = "other"
-MOST_CLASSES = 256  # masks are stored as uint8
 
 
 class LabelMap:
@@ -30,32 +29,8 @@ class LabelMap:
         Raises:
             UserError: the mapping is invalid, or a class cannot occur.
         """
-        if not 2 <= len(classes) <= MOST_CLASSES:
-            raise UserError(f"classes: list 2 to {MOST_CLASSES} names, the background first")
-        if mapping is None:
-            mapping = {str(number): number for number in range(len(classes))}
-        self._other = mapping.get(OTHER)
-        self._classes: dict[int, int] = {}
-        for key, number in mapping.items():
-            if not 0 <= number < len(classes):
-                raise UserError(
-                    f"label_map: {key} is mapped to {number}, which is not a class of `classes`"
-                )
-            if key != OTHER:
-                try:
-                    value = int(key)
-                except ValueError:
-                    raise UserError(
-                        f"label_map: {key!r} is neither an integer nor {OTHER!r}"
-                    ) from None
-                if self._classes.setdefault(value, number) != number:
-                    raise UserError(f"label_map: {value} is mapped to two classes")
-        never = set(range(len(classes))) - set(mapping.values())
-        if never:
-            raise UserError(
-                f"label_map: no value is mapped to class {classes[min(never)]}; map one, or remove"
-                " the class"
-            )
+        self._classes = class_numbers(mapping, classes)
+        self._other = (mapping or {}).get(OTHER)
 
     def apply(self, label: np.ndarray, path: Path) -> np.ndarray:
         """Return the class numbers (uint8) of an integer label volume.
@@ -66,8 +41,10 @@ class LabelMap:
         values = np.unique(label)
         unknown = [int(value) for value in values if int(value) not in self._classes]
         if unknown and self._other is None:
-            named = ", ".join(str(value) for value in unknown[:10])
-            raise UserError(f"{path}: label value(s) {named} are not in label_map; add them to it")
+            raise UserError(
+                f"{path}: label value(s) {excerpt(unknown, 10)} are not in label_map; add them to"
+                " it, or relabel the volume"
+            )
         table = np.array(
             [self._classes.get(int(value), self._other or 0) for value in values], dtype=np.uint8
         )

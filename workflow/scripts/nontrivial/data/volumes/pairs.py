@@ -1,13 +1,25 @@
-"""Pair image volumes with label volumes and subjects: from folders, a decathlon or a table."""
+"""Pair image volumes with label volumes and subjects: from names, a decathlon or a table.
+
+No volume is read. The Snakefile imports this module at every start, so it uses the standard library
+only.
+"""
 
 import json
 import os
-import re
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nontrivial.data.sources.locations import volume_files, volume_name
+from nontrivial.data.excerpt import excerpt
+from nontrivial.data.sources import name_patterns
+from nontrivial.data.sources.locations import (
+    VOLUME_FORMS,
+    check_fetched,
+    volume_files,
+    volume_name,
+)
+from nontrivial.data.sources.name_patterns import SUBJECT, Match
 from nontrivial.data.tables import read_tsv
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
@@ -38,22 +50,63 @@ def from_folders(images: Path, labels: Path) -> list[Pair]:
     """Pair the volumes of two folders by name, which is the subject; suffixes may differ.
 
     Raises:
-        UserError: a folder is missing or empty, or a volume has no counterpart.
+        UserError: a folder is missing or empty, or a volume has no counterpart or was not fetched.
     """
     image_of, label_of = _by_name(images), _by_name(labels)
     for left, right, kind in ((image_of, label_of, "label"), (label_of, image_of, "image")):
-        alone = sorted(left.keys() - right.keys())
-        if alone:
+        if alone := sorted(left.keys() - right.keys()):
             there = labels if kind == "label" else images
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise UserError(
-                f"{left[alone[0]]}{more}: has no {kind} of the same name in {there}; "
-                "add it, or remove the other"
+                f"{excerpt([left[name] for name in alone], 1)}: has no {kind} of the same name in"
+                f" {there}; add it, or remove the other"
             )
+    check_fetched([*image_of.values(), *label_of.values()])
     return [
         Pair(name, name, f"{path.parent.name}/{path.name}", path, label_of[name])
         for name, path in sorted(image_of.items())
     ]
+
+
+def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
+    """Pair the volumes that two patterns match, by the wildcards that both have.
+
+    The value of ``{subject}`` is the subject; without it, each image is a subject of its own. The
+    source of a pair is the image's path, which holds the values of all other wildcards. Pairs are
+    sorted by it, without its suffix.
+
+    Raises:
+        UserError: a pattern is not valid or matches nothing, or an image has no label or several,
+            a label has no image, or a volume was not fetched.
+    """
+    common = common_wildcards(images, labels)
+    image_of, label_of = (_by_values(pattern, data_dir, common) for pattern in (images, labels))
+    for left, right, kind, there in (
+        (image_of, label_of, "label", labels),
+        (label_of, image_of, "image", images),
+    ):
+        alone = [match.path for key in left for match in left[key] if key not in right]
+        if alone:
+            raise UserError(
+                f"{excerpt(alone, 1)}: has no {kind} that matches {there!r} with the same"
+                f" {', '.join(common)}; add it, remove the other, or change the patterns"
+            )
+    several = [key for key, found in label_of.items() if len(found) > 1]
+    if several:
+        found = [match.path for match in label_of[several[0]]]
+        of = excerpt([image_of[key][0].path for key in several], 1)
+        raise UserError(
+            f"{of}: {len(found)} labels match ({excerpt(found, 2)}); write in images and labels"
+            " the same wildcards"
+        )
+    pairs = []
+    for key, matches in image_of.items():
+        for match in matches:
+            name = str(Path(match.inside).with_name(volume_name(match.path) or match.path.name))
+            subject = match.values.get(SUBJECT, name)
+            label = label_of[key][0].path
+            pairs.append(Pair(name, subject, match.inside, match.path, label))
+    check_fetched(path for pair in pairs for path in (pair.image, pair.label))
+    return sorted(pairs, key=lambda pair: pair.name)
 
 
 def from_decathlon(folder: Path) -> list[Pair]:
@@ -63,6 +116,7 @@ def from_decathlon(folder: Path) -> list[Pair]:
         UserError: ``dataset.json`` or a file it lists is missing or invalid.
     """
     index = folder / "dataset.json"
+    check_fetched([index])
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))["training"]
         files = [(folder / entry["image"], folder / entry["label"]) for entry in entries]
@@ -72,7 +126,7 @@ def from_decathlon(folder: Path) -> list[Pair]:
         raise UserError(
             f'{index}: not the index of a decathlon folder; "training" must list images and labels'
         ) from error
-    return _checked([_pair(image, label, index) for image, label in files], index)
+    return _pairs(files, index)
 
 
 def from_table(table: Path) -> list[Pair]:
@@ -84,96 +138,83 @@ def from_table(table: Path) -> list[Pair]:
         UserError: the table or a file it lists is missing or invalid.
     """
     rows = read_tsv(table, ["subject", "image", "label"])
-    with_split = bool(rows) and "split" in rows[0]
-    pairs = []
-    for number, row in enumerate(rows, start=2):  # line 1 is the header
-        split = row["split"] if with_split else None
-        if with_split and split not in SPLITS:
-            raise UserError(
-                f"{table}, line {number}: split is {split!r}; it must be train, val or test"
-            )
-        pair = _pair(table.parent / row["image"], table.parent / row["label"], table)
-        pairs.append(replace(pair, subject=row["subject"], source=row["image"], split=split))
-    return _checked(pairs, table)
+    wrong = [
+        f"line {number}: split is {row['split']!r}"
+        for number, row in enumerate(rows, start=2)  # line 1 is the header
+        if "split" in row and row["split"] not in SPLITS
+    ]
+    if wrong:
+        raise UserError(f"{table}, {excerpt(wrong, 1)}; it must be train, val or test")
+    files = [(table.parent / row["image"], table.parent / row["label"]) for row in rows]
+    return [
+        replace(pair, subject=row["subject"], source=row["image"], split=row.get("split"))
+        for pair, row in zip(_pairs(files, table), rows, strict=True)
+    ]
 
 
-def subjects_by_pattern(pattern: str) -> Callable[[Pair], str]:
-    """Return a function that reads a pair's subject from its file name.
+def common_wildcards(images: str, labels: str) -> list[str]:
+    """Return the wildcards that two patterns both have, by which they are matched.
 
     Raises:
-        UserError: the pattern is not a regular expression; later, a name does not match it.
+        UserError: a pattern is not valid, they have none in common, or only one has ``{subject}``.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+    of_images, of_labels = name_patterns.wildcards(images), name_patterns.wildcards(labels)
+    for pattern in (images, labels):
+        if volume_name(Path(pattern)) is None:
+            raise UserError(f"{pattern!r} must end in {VOLUME_FORMS}")
+    common = [name for name in of_images if name in of_labels]
+    if not common or (SUBJECT in of_images) != (SUBJECT in of_labels):
         raise UserError(
-            f"subject_pattern: {pattern!r} is not a regular expression ({error})"
-        ) from error
-
-    def subject(pair: Pair) -> str:
-        match = compiled.search(pair.image.name)
-        if not match or not match[1 if compiled.groups else 0]:
-            raise UserError(f"{pair.image}: its name does not match subject_pattern {pattern!r}")
-        return match[1 if compiled.groups else 0]
-
-    return subject
+            f"images {images!r} and labels {labels!r} are matched by their common wildcards; write"
+            " {subject} in both"
+        )
+    return common
 
 
-def subjects_by_table(table: Path) -> Callable[[Pair], str]:
-    """Return a function that looks up a pair's subject in a TSV file.
-
-    Its columns are ``image``, the file name with or without suffix, and ``subject``.
-
-    Raises:
-        UserError: the table is invalid; later, a volume is not in it.
-    """
-    of: dict[str, str] = {}
-    for row in read_tsv(table, ["image", "subject"]):
-        name = volume_name(Path(row["image"])) or row["image"]
-        if of.setdefault(name, row["subject"]) != row["subject"]:
-            raise UserError(f"{table}: image {name} has two subjects; keep one")
-
-    def subject(pair: Pair) -> str:
-        if pair.name not in of:
-            raise UserError(f"{table}: there is no row for image {pair.image.name}; add one")
-        return of[pair.name]
-
-    return subject
+def _by_values(pattern: str, data_dir: Path, names: Sequence[str]) -> dict[tuple, list[Match]]:
+    found: dict[tuple, list[Match]] = defaultdict(list)
+    for match in name_patterns.find(pattern, data_dir):
+        found[tuple(match.values[name] for name in names)].append(match)
+    if not found:
+        raise UserError(f"{data_dir / pattern}: no file matches; check data_dir and the pattern")
+    return found
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check data_dir and the data set's section")
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = defaultdict(list)
     for path in volume_files(folder):
-        name = volume_name(path) or path.name
-        if name in found:
-            raise UserError(f"{path}: the folder also holds {found[name].name}; keep one")
-        found[name] = path
+        found[volume_name(path) or path.name].append(path)
     if not found:
-        raise UserError(f"{folder}: there is no volume (.nii, .nii.gz or .mgz)")
-    return found
+        raise UserError(f"{folder}: there is no volume ({VOLUME_FORMS})")
+    if twice := [paths for paths in found.values() if len(paths) > 1]:
+        more = f" (and {len(twice) - 1} more volumes likewise)" if len(twice) > 1 else ""
+        raise UserError(f"{twice[0][0]}: the folder also holds {twice[0][1].name}{more}; keep one")
+    return {name: paths[0] for name, paths in found.items()}
 
 
-def _pair(image: Path, label: Path, origin: Path) -> Pair:
-    for path in (image, label):
-        if not path.name.isprintable():
-            raise UserError(f"{origin}: the file name {path.name!r} is not printable; rename it")
-    name = volume_name(image)
-    if name is None or volume_name(label) is None:
-        raise UserError(f"{origin}: {image.name} and {label.name} must be .nii, .nii.gz or .mgz")
-    return Pair(name, name, f"{image.parent.name}/{image.name}", image, label)
-
-
-def _checked(pairs: list[Pair], origin: Path) -> list[Pair]:
-    if not pairs:
+def _pairs(files: Sequence[tuple[Path, Path]], origin: Path) -> list[Pair]:
+    """Return the pairs of (image, label) that a table or an index lists."""
+    if not files:
         raise UserError(f"{origin}: lists no volume")
-    seen: set[Path] = set()
-    for pair in pairs:
-        if pair.image in seen:
-            raise UserError(f"{origin}: lists the image {pair.image} twice; keep one")
-        seen.add(pair.image)
-        for kind, path in (("image", pair.image), ("label", pair.label)):
-            if not os.path.isfile(path):  # unlike Path.is_file, it accepts names that are too long
-                raise UserError(f"{origin}: lists the {kind} {path}, which does not exist")
-    return pairs
+    both = [path for pair in files for path in pair]
+    if bad := [repr(path.name) for path in both if not path.name.isprintable()]:
+        raise UserError(f"{origin}: the file name {excerpt(bad, 1)} is not printable; rename it")
+    if bad := [path.name for path in both if volume_name(path) is None]:
+        raise UserError(f"{origin}: {excerpt(bad, 1)} must be {VOLUME_FORMS}")
+    number = Counter(image for image, _ in files)
+    if bad := [str(image) for image in number if number[image] > 1]:
+        raise UserError(f"{origin}: lists the image {excerpt(bad, 1)} twice; keep one")
+    check_fetched(both)
+    # Unlike Path.is_file, os.path.isfile accepts names that are too long.
+    if missing := [str(path) for path in dict.fromkeys(both) if not os.path.isfile(path)]:
+        raise UserError(
+            f"{origin}: lists {excerpt(missing, 1)}, which does not exist; the copy may be"
+            f" incomplete ({len(missing)} of {len(set(both))} files)"
+        )
+    return [
+        Pair(name, name, f"{image.parent.name}/{image.name}", image, label)
+        for image, label in files
+        for name in [volume_name(image) or image.name]
+    ]

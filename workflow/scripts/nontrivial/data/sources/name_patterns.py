@@ -1,0 +1,132 @@
+"""Find files by a path with wildcards, such as ``sub-{subject}/anat/sub-{subject}_T1w.nii.gz``.
+
+The Snakefile imports this module at every start, so it uses the standard library only.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nontrivial.errors import UserError
+
+SUBJECT = "subject"
+_WILDCARD = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A file that a pattern matches.
+
+    Attributes:
+        path: its path: the folder that was searched, followed by ``inside``.
+        inside: the part of the path that the pattern describes.
+        values: value by wildcard.
+    """
+
+    path: Path
+    inside: str
+    values: dict[str, str]
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether a path has wildcards, or braces that were meant as such."""
+    return "{" in text or "}" in text
+
+
+def wildcards(pattern: str) -> list[str]:
+    """Return the names of a pattern's wildcards, each once, in order.
+
+    Raises:
+        UserError: the pattern is not valid.
+    """
+    if not pattern.isprintable():
+        raise UserError(f"{pattern!r} has characters that are not printable; remove them")
+    literal = _WILDCARD.sub("", pattern)
+    if "{" in literal or "}" in literal:
+        raise UserError(f"{pattern!r} has a brace without its counterpart; write {{subject}}")
+    names = _WILDCARD.findall(pattern)
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{pattern!r}: {{{name}}} is not a wildcard; use letters, digits and underscores"
+            )
+    if "}{" in pattern:
+        raise UserError(
+            f"{pattern!r} has two wildcards side by side, so where one ends is unknown; put"
+            " text between them, or make them one"
+        )
+    return list(dict.fromkeys(names))
+
+
+def fixed_folder(pattern: str) -> Path:
+    """Return the folders at the start of a pattern that have no wildcard."""
+    parts = Path(pattern).parts
+    fixed = [number for number, part in enumerate(parts[:-1]) if is_pattern(part)]
+    return Path(*parts[: fixed[0] if fixed else -1])
+
+
+def find(pattern: str, folder: Path) -> list[Match]:
+    """Return the files below a folder that match a pattern, sorted by path.
+
+    A wildcard matches any text without ``/``, as much as possible where several fit, but not the
+    dot of a hidden file. A repeated wildcard has the same value everywhere. A link to a file that
+    does not exist counts as a file.
+
+    Args:
+        pattern: path with wildcards; absolute, or relative to ``folder``.
+        folder: where to look.
+
+    Raises:
+        UserError: the pattern is not valid.
+        OSError: a folder cannot be read.
+    """
+    wildcards(pattern)
+    fixed = fixed_folder(pattern)
+    parts = Path(pattern).parts[len(fixed.parts) :]
+    found = _below(folder / fixed, parts, {})
+    matches = [Match(path, (fixed / inside).as_posix(), values) for path, inside, values in found]
+    return sorted(matches, key=lambda match: match.inside)
+
+
+def _below(
+    folder: Path, parts: tuple[str, ...], values: dict[str, str]
+) -> Iterator[tuple[Path, str, dict[str, str]]]:
+    if not folder.is_dir():
+        return
+    expression = _expression(parts[0], values)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = expression.fullmatch(entry.name)
+            if not match:
+                continue
+            path, bound = folder / entry.name, {**values, **match.groupdict()}
+            if len(parts) == 1:
+                if is_file_or_link(entry):
+                    yield path, entry.name, bound
+            elif entry.is_dir():
+                for file, inside, all_values in _below(path, parts[1:], bound):
+                    yield file, f"{entry.name}/{inside}", all_values
+
+
+def _expression(part: str, values: dict[str, str]) -> re.Pattern[str]:
+    """Return the regular expression of one folder or file name of a pattern."""
+    text, seen = "", set(values)
+    for number, piece in enumerate(_WILDCARD.split(part)):
+        if number % 2 == 0:
+            text += re.escape(piece)
+        elif piece in values:
+            text += re.escape(values[piece])
+        elif piece in seen:
+            text += f"(?P={piece})"
+        else:
+            text += f"(?P<{piece}>{'' if text else '(?![.])'}[^/]+)"
+            seen.add(piece)
+    return re.compile(text)
+
+
+def is_file_or_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a folder is a file, or a link whose file does not exist."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
