@@ -37,7 +37,7 @@ snakemake_hooks.refuse_second_configuration(workflow, Path(config.get("results_d
 
 try:
     schema = read_schema(ROOT / "config" / "schema.yaml")
-    check_command_line(workflow.config_settings.config, schema)
+    check_command_line(snakemake_hooks.command_line_keys(workflow), schema)
     PLAN = Plan(complete(config, schema), ROOT)
     SPECS = PLAN.specs()
 except UserError as error:

@@ -34,10 +34,16 @@ def raw_data(dataset):
     is_run = snakemake_hooks.adds_files(workflow)  # or a dry run
     try:
         if is_run:
-            check_files(settings, data_dir)
+            check_files(settings, data_dir, Path(RESULTS, "data", dataset, "dataset.json").exists())
         return source_identity(settings, data_dir, cache, save=is_run)
     except UserError as error:
         raise WorkflowError(f"datasets.{dataset}: {error}") from None
+
+
+# Before the jobs are planned, where Snakemake adds nothing to the message.
+if snakemake_hooks.prepares_all(workflow):
+    for training in PLAN.config["trainings"].values():
+        raw_data(training["dataset"])
 
 
 def data_of(wildcards):

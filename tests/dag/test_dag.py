@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CONFIG, ROOT, copy_workflow
+from conftest import CONFIG, ROOT, copy_workflow, write_volumes
 
 from nontrivial.errors import UserError
 from nontrivial.planning.configuration import complete, read_schema
@@ -21,7 +21,9 @@ SCHEMA = read_schema(ROOT / "config" / "schema.yaml")
 
 @pytest.fixture(scope="module")
 def workflow(tmp_path_factory):
-    return copy_workflow(tmp_path_factory.mktemp("dag") / "workflow")
+    copied = copy_workflow(tmp_path_factory.mktemp("dag") / "workflow")
+    write_volumes(copied.path("raw"))
+    return copied
 
 
 def plan(config):
@@ -119,6 +121,78 @@ def test_a_configuration_error_is_one_line_without_a_traceback(workflow):
     output = done.stdout + done.stderr
     assert "configuration: margin: YAML reads 1e-1 as text, not as a number. Write 0.1" in output
     assert "Traceback" not in output
+
+
+def refused(workflow, changes, *arguments):
+    """Return what a dry run prints about a data set whose settings are changed."""
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["t1"] |= changes
+    workflow.config = config
+    done = workflow.snakemake("-n", *arguments)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": "imgs"}, "datasets.t1: raw/imgs: no such folder"),
+        ({"images": None, "labels": None, "table": "t1.tsv"}, "raw/t1.tsv: no such file"),
+        ({"subject_table": "who.tsv"}, "raw/who.tsv: no such file"),
+        ({"images": "images/{subject", "labels": "labels/{subject}.nii.gz"}, "brace without"),
+        ({"images": "images/{subject}.nii", "labels": "labels/{subject}.nii"}, "no file matches"),
+        ({"subject_pattern": "("}, "is not a regular expression"),
+        ({"subject_pattern": "x"}, "s00.nii.gz (and 11 more): its name does not match"),
+        ({"label_map": {0: 0, 1: 2}}, "1 is mapped to 2, which is not a class"),
+    ],
+)
+def test_a_dry_run_finds_what_names_say(workflow, changes, said):
+    assert said in refused(workflow, changes)
+
+
+def test_a_dry_run_finds_scans_of_one_subject_and_their_pattern(workflow):
+    for kind in ("images", "labels"):
+        for number in range(6):
+            path = workflow.path(f"raw/scans/{kind}/OAS1_{number // 2:04d}_MR{number % 2}.nii.gz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"voxels")
+    folders = {kind: f"scans/{kind}" for kind in ("images", "labels")}
+    patterns = {kind: f"{name}/{{subject}}_MR{{session}}.nii.gz" for kind, name in folders.items()}
+    output = refused(workflow, folders)
+    assert "(and 2 more subjects likewise)" in output
+    assert f'images: "{patterns["images"]}" and labels: "{patterns["labels"]}"' in output
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["t1"] |= patterns
+    workflow.config = config
+    assert "prepare t1" in workflow.stale()
+    config["datasets"]["t1"] |= folders | {"one_subject_per_file": True}
+    workflow.config = config
+    assert "prepare t1" in workflow.stale()
+
+
+def test_one_data_set_does_not_need_the_files_of_another(workflow):
+    digits = "results/data/digits/dataset.json"
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["t1"]["images"] = "imgs"
+    workflow.config = config
+    done = workflow.snakemake("-n", digits)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_section_on_the_command_line_is_refused(workflow):
+    section = "trainings={digits-resnet18: {seeds: [0, 1]}}"
+    output = refused(workflow, {}, "--config", section)
+    assert "--config trainings=...: Snakemake reads the values in a section as text" in output
+    assert refused(workflow, {}, "--config", "datasets=").count("--config datasets=...")
+
+
+def test_a_single_value_on_the_command_line_is_used(workflow):
+    config = copy.deepcopy(CONFIG)
+    config["data_dir"] = "elsewhere"
+    workflow.config = config
+    assert "prepare t1" in workflow.stale("--config", "data_dir=raw")
 
 
 def test_an_unused_data_set_is_not_prepared(workflow):

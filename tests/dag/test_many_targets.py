@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CONFIG, ROOT, copy_workflow
+from conftest import CONFIG, ROOT, copy_workflow, write_volumes
 
 FEW, MANY = 1, 40  # named sets beside the other targets
 RESNET18 = 20 + 4 + 3 + 1  # layers, blocks, shortcuts, the baseline
@@ -33,6 +33,7 @@ def dry_runs(tmp_path_factory):
 
 def dry_run(folder: Path, sets: int) -> str:
     workflow = copy_workflow(folder)
+    write_volumes(workflow.path("raw"))
     kernels = [f"layer{n}.{unit}.conv{i}" for n in (1, 2, 3, 4) for unit in (0, 1) for i in (1, 2)]
     pairs = [[a, b] for a in kernels for b in kernels if a < b]
     config = copy.deepcopy(CONFIG)

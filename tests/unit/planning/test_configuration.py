@@ -11,6 +11,7 @@ from describe_configuration import describe
 from nontrivial.errors import UserError
 from nontrivial.planning.configuration import (
     RESERVED_EXPERIMENTS,
+    check_command_line,
     complete,
     read_schema,
     resolve,
@@ -199,3 +200,60 @@ def test_no_experiment_is_named_like_a_folder_of_the_results():
 def test_every_reserved_name_is_refused(config, name):
     config["experiments"][name] = {"training": "digits-resnet34"}
     assert f"experiments.{name}: " in refused(config)
+
+
+def volumes(**changes):
+    return {"source": "nifti", "classes": ["background", "tumour"], **changes}
+
+
+FOLDERS = {"images": "images", "labels": "labels"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, "set exactly one of"),
+        ({"images": "images"}, "set exactly one of"),
+        ({**FOLDERS, "table": "t.tsv"}, "set exactly one of"),
+        ({**FOLDERS, "subject_pattern": "("}, "subject_pattern: '(' is not a regular expression"),
+        ({**FOLDERS, "subject_pattern": "x", "subject_table": "y"}, "only one source of subjects"),
+        ({"images": "a/{subject.nii", "labels": "b/{subject}.nii"}, "brace without"),
+        ({"images": "a/{name}.nii", "labels": "b/{name}.nii"}, "has no {subject}"),
+        ({"images": "a/{subject}{n}.nii", "labels": "b/{subject}.nii"}, "side by side"),
+        ({**FOLDERS, "label_map": {0: 0, 1: 1, 2: 2}}, "2 is mapped to 2, which is not a class"),
+        ({**FOLDERS, "label_map": {"other": 5, 0: 0, 1: 1}}, "other is mapped to 5"),
+        ({**FOLDERS, "label_map": {0: 0}}, "no value is mapped to class tumour"),
+    ],
+)
+def test_volumes_that_cannot_be_found_are_refused_at_once(config, changes, problem):
+    config["datasets"]["mine"] = volumes(**changes)
+    told = refused(config)
+    assert told.startswith("configuration: datasets.mine: ")
+    assert problem in told
+    assert "\n" not in told
+
+
+def test_patterns_are_kept_as_they_are(config):
+    images = "sub-{subject}/ses-{session}/anat/sub-{subject}_ses-{session}_T1w.nii.gz"
+    config["datasets"]["mine"] = volumes(images=images, labels=f"derivatives/{images}")
+    assert complete(config, SCHEMA)["datasets"]["mine"]["images"] == images
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"trainings": {"a": {"seeds": ["0"]}}},
+        {"datasets": None},
+        {"plots": "{dpi: 300"},
+        {"data_dir": {"a": ""}},
+        {"margin": ["0.1"]},
+    ],
+)
+def test_sections_on_the_command_line_are_refused(given):
+    with pytest.raises(UserError, match="run with --configfile") as caught:
+        check_command_line(given, SCHEMA)
+    assert f"--config {next(iter(given))}=" in str(caught.value)
+
+
+def test_single_values_on_the_command_line_are_allowed():
+    check_command_line({"margin": 0.02, "data_dir": "raw", "unknown": "x"}, SCHEMA)

@@ -23,7 +23,7 @@ MISSING = "missing"
 FAHMY2019_ADVICE = ", or download the file from doi:10.7910/DVN/DHEUAV"
 
 
-def check_files(settings: dict, data_dir: Path) -> None:
+def check_files(settings: dict, data_dir: Path, is_prepared: bool = False) -> None:
     """Check what can be checked of a data set's raw files without reading volumes or pictures.
 
     Data that are not there and can be downloaded are fine, unless ``data_dir`` is one folder off.
@@ -31,6 +31,8 @@ def check_files(settings: dict, data_dir: Path) -> None:
     Args:
         settings: the data set's section of the configuration, defaults filled in.
         data_dir: folder of the raw data.
+        is_prepared: whether the data set was prepared before. If so, all of its raw files may be
+            gone, because no job may need them.
 
     Raises:
         UserError: a file or folder is missing, was not fetched or cannot be read, or names,
@@ -47,6 +49,9 @@ def check_files(settings: dict, data_dir: Path) -> None:
             _check_downloadable(settings, data_dir)
     except OSError as error:
         raise UserError(_unreadable(error, data_dir)) from error
+    except UserError:
+        if not is_prepared or source_files(settings, data_dir):
+            raise
 
 
 def source_files(settings: dict, data_dir: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
+from nontrivial.data.excerpt import excerpt
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
 
@@ -69,15 +70,17 @@ def check_disjoint(members: Iterable[tuple[str, str]]) -> None:
     """Check that no subject of (subject, split) pairs is in two splits.
 
     Raises:
-        UserError: a subject is; the message names it.
+        UserError: a subject is; the message names the first and says how many more there are.
     """
     seen: dict[str, str] = {}
+    twice: dict[str, str] = {}
     for subject, split in members:
         if seen.setdefault(subject, split) != split:
-            raise UserError(
-                f"subject {subject} is in two splits ({seen[subject]} and {split}); "
-                "put all its volumes into one"
-            )
+            twice.setdefault(subject, f"{subject} is in two splits ({seen[subject]} and {split})")
+    if twice:
+        raise UserError(
+            f"subject {excerpt([*twice.values()], 1)}; put all volumes of a subject into one"
+        )
 
 
 def balanced(labels: Sequence[int], number: int, classes: int, seed: int) -> set[int]:
@@ -92,16 +95,20 @@ def balanced(labels: Sequence[int], number: int, classes: int, seed: int) -> set
     Raises:
         UserError: a class has too few rows.
     """
-    chosen: set[int] = set()
-    for label, rows in enumerate(_rows_by_class(labels, classes)):
-        share = number // classes + (label < number % classes)
-        if share >= len(rows):
-            raise UserError(
-                f"class {label} has {len(rows)} image(s), too few to hold out {share}; "
-                "hold out fewer"
-            )
-        chosen.update(_shuffled(rows, seed)[:share])
-    return chosen
+    rows_of = _rows_by_class(labels, classes)
+    shares = [number // classes + (label < number % classes) for label in range(classes)]
+    few = [
+        f"class {label} has {len(rows)} image(s), too few to hold out {share}"
+        for label, (rows, share) in enumerate(zip(rows_of, shares, strict=True))
+        if share >= len(rows)
+    ]
+    if few:
+        raise UserError(f"{excerpt(few, 1)}; hold out fewer")
+    return {
+        row
+        for rows, share in zip(rows_of, shares, strict=True)
+        for row in _shuffled(rows, seed)[:share]
+    }
 
 
 def by_class(

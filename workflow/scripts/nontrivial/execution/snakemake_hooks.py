@@ -137,6 +137,26 @@ def limit_gpus(workflow: "Workflow") -> int:
 # How the workflow is used
 
 
+def is_module(workflow: "Workflow") -> bool:
+    """Return whether another workflow imports this one as a module."""
+    return workflow.modifier.parent_modifier is not None
+
+
+def command_line_keys(workflow: "Workflow") -> dict:
+    """Return the keys of the configuration that ``--config`` sets, as Snakemake has read them.
+
+    None in a module, where they are keys of the workflow that imports it.
+    """
+    return {} if is_module(workflow) else dict(workflow.config_settings.config)
+
+
+def prepares_all(workflow: "Workflow") -> bool:
+    """Return whether this command, or the run that it shows, needs every data set."""
+    arguments = _arguments()
+    everything = arguments is not None and {*arguments.targets} <= {"all", "data"}
+    return everything and adds_files(workflow) and not is_module(workflow)
+
+
 def refuse_prefix(workflow: "Workflow") -> None:
     """Refuse a ``prefix`` from the workflow that uses this one as a module.
 

@@ -51,7 +51,9 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
     """
     check_settings(settings)
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such folder; set data_dir to the folder of the raw data")
+        raise UserError(
+            f"{data_dir.absolute()}: no such folder; set data_dir to the folder of the raw data"
+        )
     for key in ("images", "labels", "decathlon", "table", "subject_table"):
         if settings[key]:
             check_there(key, settings[key], data_dir)

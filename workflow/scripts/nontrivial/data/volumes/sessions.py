@@ -101,6 +101,7 @@ def expressions(names: Sequence[str]) -> Iterator[str]:
     yield rf"^(.+?)[-_ .]{any_word}[-_.]"
     yield rf"^(.+?)(?:[-_ .]?{any_word}[-_0-9]*)?[.](?:nii|mgz|mgh|hdr|img)"
     yield rf"^{any_word}[-_0-9]*?[-_ .](.+?)[.](?:nii|mgz|mgh|hdr|img)"
+    yield r"^(.+?)[-_ .](?:19|20)[0-9]{2}[-_.]?[01][0-9]"  # a date
 
 
 def groups_alike(names: Sequence[str], subject_of: Mapping[str, str | None]) -> bool:
