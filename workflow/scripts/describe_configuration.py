@@ -23,7 +23,8 @@ snakemake all --cores 8 --resources gpu=1 --configfile mine.yaml
 - An experiment names a training, and a training names a data set and a network. Add as many of each
   as you like.
 - Snakemake reads only this file and does not merge it with `config.yaml`. To override a top-level
-  key on the command line, add `--config data_dir=/my/data`.
+  key on the command line, add `--config data_dir=/my/data`. Change sections such as `trainings` in
+  the file: Snakemake reads the values in a section on the command line as text.
 - Give each configuration its own `results_dir`.
 - After a change, only the jobs that depend on it run again. A different number of CPU cores or GPUs
   makes nothing stale. It can change the last bits of a prediction, but not the weights of a network

@@ -287,3 +287,47 @@ def test_the_snakefiles_of_a_checkout_are_local_files(use):
         )
     text, *_ = use("-n")
     assert f"ROOT {use.folder}" in text
+
+
+@pytest.fixture
+def asked(snakemake):
+    """Return a function that tells which keys and data sets a command line asks for."""
+    snakefile = snakemake.folder / "Snakefile"
+    scripts = str(ROOT / "workflow" / "scripts")
+    snakefile.write_text(
+        f"import sys\nsys.path.insert(0, {scripts!r})\n"
+        "from nontrivial.execution import snakemake_hooks as hooks\n"
+        "print('ASKED', hooks.command_line_keys(workflow), hooks.prepares_all(workflow))\n"
+        "rule all:\n    shell: 'touch x'\n"
+        "rule one:\n    output: 'one.txt'\n    shell: 'touch one.txt'\n"
+    )
+
+    def ask(*arguments, as_module=False):
+        if as_module:
+            snakefile.rename(snakemake.folder / "used.smk")
+            snakefile.write_text('module used:\n    snakefile: "used.smk"\nuse rule * from used\n')
+        text, *_ = snakemake(*arguments)
+        return re.search("ASKED (.*)", text)[1]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prepares_all"),
+    [
+        (["-n"], True),
+        (["-n", "all"], True),
+        (["-n", "one.txt"], False),
+        (["--cores", "1", "--summary"], False),
+    ],
+)
+def test_commands_that_need_every_data_set(asked, arguments, prepares_all):
+    assert asked(*arguments) == f"{{}} {prepares_all}"
+
+
+def test_keys_of_the_command_line(asked):
+    assert asked("-n", "--config", "a_b={c: [1]}", "dd=2") == "{'a_b': {'c': ['1']}, 'dd': 2} True"
+
+
+def test_the_command_line_of_a_module_is_of_the_importing_workflow(asked):
+    assert asked("-n", "--config", "aa=[1]", as_module=True) == "{} False"

@@ -16,6 +16,7 @@ from nontrivial.data.sources import name_patterns
 from nontrivial.data.sources.locations import (
     VOLUME_FORMS,
     check_fetched,
+    check_there,
     volume_files,
     volume_name,
 )
@@ -79,7 +80,10 @@ def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
             a label has no image, or a volume was not fetched.
     """
     common = common_wildcards(images, labels)
-    image_of, label_of = (_by_values(pattern, data_dir, common) for pattern in (images, labels))
+    image_of, label_of = (
+        _by_values(key, pattern, data_dir, common)
+        for key, pattern in (("images", images), ("labels", labels))
+    )
     for left, right, kind, there in (
         (image_of, label_of, "label", labels),
         (label_of, image_of, "image", images),
@@ -171,12 +175,14 @@ def common_wildcards(images: str, labels: str) -> list[str]:
     return common
 
 
-def _by_values(pattern: str, data_dir: Path, names: Sequence[str]) -> dict[tuple, list[Match]]:
+def _by_values(
+    key: str, pattern: str, data_dir: Path, names: Sequence[str]
+) -> dict[tuple, list[Match]]:
     found: dict[tuple, list[Match]] = defaultdict(list)
     for match in name_patterns.find(pattern, data_dir):
         found[tuple(match.values[name] for name in names)].append(match)
     if not found:
-        raise UserError(f"{data_dir / pattern}: no file matches; check data_dir and the pattern")
+        check_there(key, pattern, data_dir)
     return found
 
 

@@ -54,14 +54,16 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         raise UserError(
             f"{data_dir.absolute()}: no such folder; set data_dir to the folder of the raw data"
         )
-    for key in ("images", "labels", "decathlon", "table", "subject_table"):
+    is_pattern = name_patterns.is_pattern(settings["images"] or "")
+    folders = [] if is_pattern else ["images", "labels"]
+    for key in (*folders, "decathlon", "table", "subject_table"):
         if settings[key]:
             check_there(key, settings[key], data_dir)
     if settings["table"]:
         return pairs.from_table(data_dir / settings["table"])
     if settings["decathlon"]:
         found = from_decathlon(data_dir / settings["decathlon"], settings)
-    elif name_patterns.is_pattern(settings["images"]):
+    elif is_pattern:
         found = pairs.from_patterns(settings["images"], settings["labels"], data_dir)
     else:
         found = pairs.from_folders(data_dir / settings["images"], data_dir / settings["labels"])
