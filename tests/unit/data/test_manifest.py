@@ -140,6 +140,23 @@ def test_files_of_a_decathlon_folder_and_a_table(tmp_path):
     ]
 
 
+def test_files_that_match_a_pattern(data, cache):
+    settings = {key: f"{key}/brain_{{subject}}.nii.gz" for key in ("images", "labels")}
+    settings = raw.volume_settings(**settings)
+    assert source_files(settings, data) == source_files(NIFTI, data)
+    before = source_identity(settings, data, cache)
+    (data / "images" / "other.nii.gz").write_bytes(b"not matched")
+    assert source_identity(settings, data, cache) == before
+    (data / "images" / "brain_99.nii.gz").write_bytes(b"matched")
+    assert source_identity(settings, data, cache) != before
+
+
+def test_a_dangling_link_is_no_file_to_hash(data, cache):
+    before = source_identity(NIFTI, data, cache)
+    (data / "images" / "x.nii.gz").symlink_to("../.git/annex/objects/x.nii.gz")
+    assert source_identity(NIFTI, data, cache) == before
+
+
 @pytest.mark.parametrize("form", ["batches", "archive", "parquet", "folders"])
 @pytest.mark.parametrize("below", ["", "cifar10"])
 def test_every_form_of_cifar10_is_found(form, below, tmp_path):

@@ -1,5 +1,6 @@
 """Names of several scans of one subject stop the run; names of different subjects do not."""
 
+import json
 import re
 
 import pytest
@@ -222,3 +223,25 @@ def test_a_rule_for_subjects_passes(tmp_path, rule):
     (tmp_path / "t.tsv").write_text("image\tsubject\n" + rows)
     pairs = find_pairs(volume_settings(**rule), tmp_path)
     assert {pair.subject for pair in pairs} == {"OAS1_0001", "OAS1_0002", "OAS1_0003"}
+
+
+def test_a_table_names_the_subjects(tmp_path):
+    names = two_each("OAS1_00{s}_MR{m}")
+    write(tmp_path, names)
+    rows = "".join(f"{n[:9]}\timages/{n}.nii.gz\tlabels/{n}.nii.gz\n" for n in names)
+    (tmp_path / "t.tsv").write_text("subject\timage\tlabel\n" + rows)
+    settings = volume_settings(images=None, labels=None, table="t.tsv")
+    assert len({pair.subject for pair in find_pairs(settings, tmp_path)}) == 3
+
+
+def test_a_decathlon_folder_needs_an_expression(tmp_path):
+    names = two_each("sub-{s}_ses-{m}_T1w")
+    write(tmp_path, names)
+    entries = [{"image": f"images/{n}.nii.gz", "label": f"labels/{n}.nii.gz"} for n in names]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": entries}))
+    decathlon = {"images": None, "labels": None, "decathlon": "."}
+    settings = advised(refused(tmp_path, **decathlon))
+    pairs = find_pairs(volume_settings(**decathlon, **settings), tmp_path)
+    assert {pair.subject for pair in pairs} == {"sub-01", "sub-02", "sub-03"}
+    settings = volume_settings(**decathlon, one_subject_per_file=True)
+    assert len({pair.subject for pair in find_pairs(settings, tmp_path)}) == 5
