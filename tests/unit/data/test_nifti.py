@@ -125,6 +125,31 @@ def test_a_pixel_is_as_thick_as_its_slice(axis, spacing, ml):
     assert on_grid(volume, volume.label, grid, "scan").pixel_ml == pytest.approx(ml)
 
 
+def test_all_sessions_of_a_subject_are_in_one_split(tmp_path):
+    for number in range(12):
+        name = f"sub-{number // 2:02d}_ses-{number % 2}.nii.gz"
+        raw.save_volume(tmp_path / "images" / name, raw.image_voxels(number))
+        raw.save_volume(tmp_path / "labels" / name, raw.label_voxels())
+    refuse(tmp_path, r"images: \"images/sub-\{subject\}_ses-\{session\}\.nii\.gz\"")
+    pattern = "sub-{subject}_ses-{session}.nii.gz"
+    out = prepare(tmp_path, images=f"images/{pattern}", labels=f"labels/{pattern}")
+    found = [row for split in SPLITS for row in rows(out, split)]
+    by_split = [{row["subject"] for row in rows(out, split)} for split in SPLITS]
+    assert sum(map(len, by_split)) == len(set.union(*by_split)) == 6
+    sources = {(row["subject"], row["source"]) for row in found}
+    assert ("03", "images/sub-03_ses-1.nii.gz") in sources
+    assert len(sources) == 12
+    assert samples.read(out / "test" / "samples.parquet").column_names == samples.SCHEMA.names
+
+
+def test_a_pattern_in_place_of_folders_prepares_the_same_data(tmp_path):
+    raw.write_folders(tmp_path, 5)
+    out = prepare(tmp_path)
+    first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    prepare(tmp_path, images="images/{subject}.nii.gz", labels="labels/{subject}.nii.gz")
+    assert {path: path.read_bytes() for path in first} == first
+
+
 def test_subjects_by_pattern_and_by_table(tmp_path):
     names = raw.write_folders(tmp_path, 6)
     out = prepare(tmp_path, subject_pattern=r"brain_0([0-9])")
