@@ -57,6 +57,7 @@ def test_an_absolute_pattern(tmp_path):
     touch(tmp_path, "raw/7.nii")
     (match,) = name_patterns.find(f"{tmp_path}/raw/{{x}}.nii", tmp_path / "elsewhere")
     assert (match.path, match.values) == (tmp_path / "raw" / "7.nii", {"x": "7"})
+    assert match.inside == "raw/7.nii"
 
 
 labels_of_people = st.text(string.ascii_letters + string.digits, min_size=1, max_size=6)

@@ -21,8 +21,9 @@ class Match:
     """A file that a pattern matches.
 
     Attributes:
-        path: its path: the folder that was searched, followed by ``inside``.
-        inside: the part of the path that the pattern describes.
+        path: its path.
+        inside: the part of the path that the pattern describes; of an absolute pattern, from the
+            last folder without a wildcard on, so that it is the same on every host.
         values: value by wildcard.
     """
 
@@ -87,7 +88,8 @@ def find(pattern: str, folder: Path) -> list[Match]:
     fixed = fixed_folder(pattern)
     parts = Path(pattern).parts[len(fixed.parts) :]
     found = _below(folder / fixed, parts, {})
-    matches = [Match(path, (fixed / inside).as_posix(), values) for path, inside, values in found]
+    shown = Path(fixed.name) if fixed.is_absolute() else fixed
+    matches = [Match(path, (shown / inside).as_posix(), values) for path, inside, values in found]
     return sorted(matches, key=lambda match: match.inside)
 
 
