@@ -36,7 +36,12 @@ def check_network(settings: dict, data: Path, kernels: Path, output: Path | None
     table = read_table(kernels)
     try:
         checks.check_network(
-            model, description.task, *description.factory_arguments, table, kernels
+            model,
+            description.task,
+            *description.factory_arguments,
+            table,
+            kernels,
+            recipe.precision,
         )
     except UserError as error:
         raise UserError(f"network {network['name']}: {error}") from error

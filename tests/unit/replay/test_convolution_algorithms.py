@@ -4,11 +4,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from replay_convolutions import TOLERANCE, compare, difference, prepared
+from replay_convolutions import CPU, FLOAT32, TOLERANCE, compare, difference, prepared
 from torch import nn
 
 from nontrivial.replay import convolution_algorithms as algorithms
 from nontrivial.replay import winograd
+from nontrivial.replay.winograd import TensorOptions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,6 +77,26 @@ def test_any_convolution_where_winograds_is_always_faster(drawn):
         compare(*drawn)
 
 
+BFLOAT16 = TensorOptions(CPU, torch.bfloat16)
+
+
+@pytest.mark.parametrize("options", [FLOAT32, BFLOAT16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("groups", "kernel", "stride", "padding", "size"),
+    [
+        (1, (5, 5), (1, 3), 1, (4, 4)),  # a dead column, so that the kernel is copied
+        (1, (2, 7), (1, 2), 0, (14, 8)),
+        (2, (2, 4), (1, 3), (1, 0), (6, 4)),
+        (3, (5, 5), (1, 2), (0, 2), (7, 2)),
+    ],
+)
+def test_one_column_of_one_channel_per_group(groups, kernel, stride, padding, size, options):
+    torch.manual_seed(0)
+    module = nn.Conv2d(groups, 2 * groups, kernel, stride, padding, groups=groups)
+    tolerance = TOLERANCE if options is FLOAT32 else 0.02
+    compare(module, torch.randn(2, groups, *size), tolerance, options)
+
+
 ALGORITHMS = ("_dense", "_pointwise", "WinogradConvolution", "_direct", "_as_called")
 
 
@@ -113,6 +134,17 @@ def chosen(module, size, monkeypatch):
 def test_which_algorithm(options, size, algorithm, monkeypatch):
     torch.manual_seed(0)
     assert chosen(nn.Conv2d(*options[0], **options[1]), size, monkeypatch) == [algorithm]
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (1, 3, 4, 5), (4, 1, 1, 1), (3,)])
+def test_row_major_tensors_have_the_strides_of_new_ones(shape):
+    values = torch.randn(shape)
+    given = values
+    if len(shape) == 4:
+        given = values.clone(memory_format=torch.channels_last)
+    found = algorithms.row_major(given)
+    assert torch.equal(found, values)
+    assert found.stride() == torch.empty(shape).stride()
 
 
 def test_a_transposed_convolution_is_called_as_is(monkeypatch):

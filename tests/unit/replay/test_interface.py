@@ -4,7 +4,16 @@ import logging
 
 import pytest
 import torch
-from replay_networks import check, digits, every_kernel, replayed, state_digest
+import torch.nn.functional as F
+from replay_networks import (
+    check,
+    close,
+    digits,
+    every_kernel,
+    naive_loop,
+    replayed,
+    state_digest,
+)
 from small_networks import (
     PASSES,
     SHAPE,
@@ -16,6 +25,7 @@ from small_networks import (
     small_vgg,
     warnings_of,
 )
+from torch import nn
 
 from nontrivial.replay import Replay
 
@@ -69,6 +79,44 @@ def test_channels_last_networks(make):
     model = make()
     images = images_for(model).contiguous(memory_format=torch.channels_last)
     check(model.to(memory_format=torch.channels_last), images)
+
+
+class OneColumn(nn.Module):
+    """Convolves grey images to one column, as torch 2.14 cannot in channels-last memory."""
+
+    def __init__(self, forward):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(1, 4, (3, 6), (1, 3))
+        self.second = nn.Conv2d(4, 3, (3, 1))
+        self.pass_ = forward
+
+    def forward(self, x):
+        return self.second(self.pass_(self, x).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize(
+    ("forward", "method"),
+    [
+        (lambda m, x: m.first(x), "torch.fx"),
+        (lambda m, x: F.conv2d(x, 2 * m.first.weight, m.first.bias, (1, 3)), "torch.fx"),
+        (branching_on_values(lambda m, x: m.first(x)), "full passes"),
+    ],
+    ids=["a kernel", "a computed kernel", "full passes"],
+)
+def test_one_column_of_a_channels_last_network(forward, method, reference):
+    model = OneColumn(forward).eval()
+    images = torch.randn(2, 1, 9, 7)
+    expected = naive_loop(model.double(), every_kernel(model), images.double(), 2)
+    model.float().to(memory_format=torch.channels_last)
+    images = images.clone(memory_format=torch.channels_last)
+    assert images.stride(1) == 1
+    replay = Replay(model, (1, 9, 7), every_kernel(model), batch_size=2, reference=reference)
+    assert replay.method == method
+    scale = expected["baseline"].abs().max().item()
+    for names, output in replay(images):
+        assert all(close(output, expected[name], scale) for name in names)
 
 
 def test_images_in_any_memory_format():

@@ -3,6 +3,7 @@
 Training does not import this module, so a new check makes no trained network stale.
 """
 
+import logging
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from nontrivial.networks.convolutions import (
     structure,
 )
 from nontrivial.networks.kernel_table import Kernel
+from nontrivial.networks.misread import dilates_one_tap, may_skip_rows
+
+log = logging.getLogger("nontrivial")
 
 _BATCH = 4  # images of the trial batch; batch normalization needs more than one
 _PASSES = 4  # that must agree: dropout of a few logits may be the same twice
@@ -31,8 +35,11 @@ def check_network(
     size: tuple[int, int],
     kernels: list[Kernel],
     table: Path | str,
+    precision: str = "fp32",
 ) -> None:
     """Refuse a network that cannot be trained, saved, or have its kernels set.
+
+    Warns of convolutions that torch may compute wrongly in the precision of the training.
 
     Args:
         model: freshly built, on the CPU; its running statistics change.
@@ -42,6 +49,7 @@ def check_network(
         size: (height, width) of the images.
         kernels: its kernel table.
         table: where the table came from, for the message.
+        precision: of the training, ``fp32`` or ``bf16``.
 
     Raises:
         UserError: names the module or value and says what to change.
@@ -50,6 +58,8 @@ def check_network(
     refuse_computed_weights(model)
     refuse_unsaved_state(model)
     refuse_bad_output(model, task, classes, channels, size)
+    if precision == "bf16":
+        warn_of_misread_memory(model, channels, size)
 
 
 def check_table(
@@ -119,6 +129,27 @@ def refuse_computed_weights(model: nn.Module) -> None:
             )
 
 
+def warn_of_misread_memory(model: nn.Module, channels: int, size: tuple[int, int]) -> None:
+    """Warn of the convolutions that torch may compute from the wrong memory in bf16 on a CPU."""
+    calls = forward_calls(model, channels, size)
+    one_column = [call for call in calls if call.output_size[0] > 1 == call.output_size[-1]]
+    for path, module in forward_order(one_column).items():
+        if may_skip_rows(module):
+            log.warning(
+                "%s: on a CPU with AVX-512, torch 2.14 computes wrong outputs for this convolution"
+                " in bf16 (one input channel per group, a stride along columns only, an output of"
+                " one column); train on a GPU or in fp32",
+                path,
+            )
+    for path, module in forward_order(calls).items():
+        if dilates_one_tap(module):
+            log.warning(
+                "%s: on a CPU, torch 2.14 may crash in bf16, because one tap has a dilation and a"
+                " stride; set the dilation to 1 along that axis, which computes the same",
+                path,
+            )
+
+
 def refuse_unsaved_state(model: nn.Module) -> None:
     """Refuse a state dict that a safetensors file cannot hold.
 
@@ -167,7 +198,7 @@ def _logits(model: nn.Module, images: Tensor, task: str, shape: tuple[int, ...])
         output = model(images)
     except Exception as error:
         # A user's network may raise anything.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
         raise UserError(
             f"the network fails in {mode} mode on images {tuple(images.shape)} ({reason});"
             " check its factory and the size of the data set"

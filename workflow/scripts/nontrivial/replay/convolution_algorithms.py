@@ -60,8 +60,17 @@ def choose_algorithm(
 def channels_last(tensor: Tensor) -> Tensor:
     """Return images, or weights of a 2-D convolution, with channels innermost in memory."""
     if tensor.ndim != 4:
-        return tensor.contiguous()
+        return row_major(tensor)
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def row_major(tensor: Tensor) -> Tensor:
+    """Return a tensor with the strides of a new one.
+
+    ``contiguous`` keeps any stride of an axis of length one, so images of one channel may stay
+    channels last, and torch convolves them as such.
+    """
+    return tensor.reshape(-1).view(tensor.shape)
 
 
 def _as_called(operation: Operation, weight: Tensor, bias: Tensor) -> Convolution:
@@ -74,12 +83,21 @@ def _direct(
     live = [axis.live_range() for axis in axes]
     for dim, part in enumerate(live, start=2):
         weight = weight.narrow(dim, part.first, part.count)
-    weight = channels_last(weight)
+    arranged = row_major if _is_misread(axes, options) else channels_last
+    weight = arranged(weight)
     function = _FUNCTIONS[len(axes)]
     padding = tuple(part.padding for part in live)
     dilation = tuple(part.dilation for part in live)
     rest = (options.stride, padding, dilation, options.groups)
-    return lambda images: function(channels_last(images), weight, bias, *rest)
+    return lambda images: function(arranged(images), weight, bias, *rest)
+
+
+def _is_misread(axes: tuple[TapGeometry, ...], options: ConvolutionOptions) -> bool:
+    """Return whether torch may misread channels-last images, see networks/misread.py.
+
+    It misreads one channel per group. With more, one column is too small for the format to matter.
+    """
+    return axes[-1].positions == 1 and options.stride[-1] > 1
 
 
 def _dense(weight: Tensor, bias: Tensor, axes: tuple[TapGeometry, ...]) -> Convolution:

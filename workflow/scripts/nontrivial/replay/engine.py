@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from nontrivial.errors import UserError
 from nontrivial.execution.device import arithmetic
+from nontrivial.networks.misread import computed_safely
 from nontrivial.replay.cost import Cost, count_multiply_accumulates
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
@@ -111,9 +112,14 @@ class Replay:
         def context() -> AbstractContextManager:
             return arithmetic(device, precision)
 
+        @contextmanager
+        def context_of_the_network() -> Iterator[None]:
+            with context(), computed_safely(model):
+                yield
+
         self.cost: Cost | None = None
         try:
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), computed_safely(model):
                 graph = trace(model, sample_shape)
                 zeroed = {name: _indices(graph, chosen) for name, chosen in weights.items()}
         except UntraceableError as error:
@@ -124,9 +130,10 @@ class Replay:
                 error,
                 len(targets),
             )
-            passes = FullPasses(model, targets, context)
+            passes = FullPasses(model, targets, context_of_the_network)
             self._run = passes.run
-            self.statuses = passes.statuses(sample_shape)
+            with computed_safely(model):
+                self.statuses = passes.statuses(sample_shape)
             self.method = "full passes"
             return
         folded = fold(graph)
@@ -143,7 +150,7 @@ class Replay:
             folded,
             values,
             TensorOptions(device, dtype),
-            context,
+            context_of_the_network if reference else context,
             batch_size,
             STACK_BYTES if stack_bytes is None else stack_bytes,
             reference,

@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nontrivial.replay.convolution_algorithms import channels_last, choose_algorithm
+from nontrivial.replay.convolution_algorithms import (
+    channels_last,
+    choose_algorithm,
+    row_major,
+)
 from nontrivial.replay.folding import folded_parameters
 from nontrivial.replay.graph import Graph, Kind, Operation
 from nontrivial.replay.value_numbering import Samples, Value, Values, convolution_geometry
@@ -43,7 +47,7 @@ class OperationFunctions:
         if operation.kind is Kind.BATCHWISE and not self._reference:
             # It may depend on the memory format, which replay changes.
             return lambda values, batch_size: operation.call(
-                {read: _contiguous(value) for read, value in values.items()}, batch_size
+                {read: _row_major(value) for read, value in values.items()}, batch_size
             )
         return operation.call
 
@@ -86,5 +90,5 @@ class OperationFunctions:
         return self._convolutions[index]
 
 
-def _contiguous(value: Any) -> Any:
-    return value.contiguous() if isinstance(value, Tensor) else value
+def _row_major(value: Any) -> Any:
+    return row_major(value) if isinstance(value, Tensor) else value

@@ -4,9 +4,11 @@
 operations are run as replay will run them, and must reproduce the network's output.
 """
 
+import io
 import operator
+import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from nontrivial.replay.zeroing import same_bits
 _EXPORT_FROM = 2  # torch.export specializes on a batch size of one
 _CHECKED_SIZES = (3, 1)  # batch sizes at which the graph must reproduce the network's output
 _CHECK_SEED = 1  # other images than those of lowering
+_LONGEST_REASON = 160  # characters of a tracer's error in the warning
 _TOLERANCE = 1e-3  # of the largest value: a sample alone may differ in its last bits
 
 
@@ -57,9 +60,16 @@ def trace(model: nn.Module, sample_shape: tuple[int, ...]) -> Graph:
                 raise
             except Exception as error:
                 # Tracers run the user's code with proxies for tensors, so it may raise anything.
-                message = str(error).strip() or type(error).__name__
-                reasons.append(f"{tracer}: {message.splitlines()[0]}")
+                reasons.append(f"{tracer}: {_in_one_line(error)}")
     raise UntraceableError("; ".join(reasons))
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return the first line of an error's message, cut where it goes on and on."""
+    message = str(error).strip()
+    if not isinstance(error, UntraceableError):
+        message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return textwrap.shorten(message.splitlines()[0], _LONGEST_REASON, placeholder=" ...")
 
 
 def _symbolic_nodes(model: nn.Module, images: Tensor) -> list[fx.Node]:
@@ -68,7 +78,9 @@ def _symbolic_nodes(model: nn.Module, images: Tensor) -> list[fx.Node]:
 
 def _export_nodes(model: nn.Module, images: Tensor) -> list[fx.Node]:
     batch = {0: torch.export.Dim.DYNAMIC}
-    exported = torch.export.export(model, (images,), dynamic_shapes=(batch,))
+    # Before it raises, torch prints the whole graph to standard error.
+    with redirect_stderr(io.StringIO()):
+        exported = torch.export.export(model, (images,), dynamic_shapes=(batch,))
     for bounds in exported.range_constraints.values():
         if str(bounds.upper) != "int_oo" or int(bounds.lower) > _EXPORT_FROM:
             raise UntraceableError(
