@@ -1,6 +1,7 @@
 """The check of a network finds before the training what would fail during or after it."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -78,6 +79,23 @@ random, changing, tuples, one_logit, failing, unsaved, weight_norm, pruning = ma
 """
 
 
+MISREAD = """
+from torch import nn
+
+
+def followed(convolution, classes):
+    return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+
+def one_column(classes, channels, size):
+    return followed(nn.Conv2d(channels, 4, (3, 16), (1, 2)), classes)
+
+
+def one_tap(classes, channels, size):
+    return followed(nn.Conv2d(channels, 4, (3, 1), 2, dilation=2), classes)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a working directory with networks and data."""
@@ -129,6 +147,24 @@ def test_a_bad_network_is_refused_in_one_line(folder, function, message):
         check(folder, settings_of("own", f"bad_networks:{function}"))
     assert "\n" not in str(caught.value)
     assert not (folder / "checked.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("one_column", r"0: on a CPU with AVX-512, .* train on a GPU or in fp32"),
+        ("one_tap", r"0: on a CPU, .* set the dilation to 1 along that axis"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_torch_misreads_in_bf16_is_said(folder, function, message, precision, caplog):
+    factory = f"misread_networks:{function}"
+    (folder / "misread_networks.py").write_text(MISREAD)
+    table_of(folder, "own", factory)
+    check(folder, settings_of("own", factory, precision=precision))
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == (precision == "bf16")
+    assert all(re.match(message, warning) for warning in warnings)
 
 
 def test_a_state_that_is_not_a_tensor_is_refused(folder):

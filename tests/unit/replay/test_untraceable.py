@@ -50,9 +50,60 @@ def test_a_network_that_branches_on_values_takes_full_passes_with_a_warning(capl
         "all": "cut",
     }
     said = warnings_of(caplog)
-    assert "torch.fx: TraceError: symbolically traced variables cannot be used as inputs to control" in said
+    assert (
+        "torch.fx: TraceError: symbolically traced variables cannot be used as inputs to control"
+        in said
+    )
     assert "torch.export: " in said
     assert "each of the 5 targets takes a full pass" in said
+
+
+class Doubled(torch.autograd.Function):
+    """Computes outside of torch, where no tracer can follow."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.from_numpy(2 * x.numpy(force=True))
+
+
+def traced(x):
+    return not torch.is_tensor(x) or torch.compiler.is_compiling()
+
+
+def raising(error):
+    def forward(m, x):
+        if traced(x):
+            raise error
+        return m.answer(m.a(x))
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (branching_on_values(lambda m, x: m.answer(m.a(x))), "data-dependent"),
+        (lambda m, x: m.answer(m.a(x)) * m.b(m.a(x)).mean().item(), "Python numbers"),
+        (lambda m, x: m.answer(m.a(x) if len(x) > 2 else m.b(m.a(x))), "Constraints violated"),
+        (lambda m, x: m.answer(Doubled.apply(m.a(x))), "numpy"),
+        (raising(KeyError("width")), "torch.export: KeyError: 'width'"),
+        (raising(ValueError("first\nsecond\nthird")), "torch.export: ValueError: first)"),
+        (raising(ValueError("long " * 1000)), "long ..."),
+        (raising(ValueError()), "torch.export: ValueError)"),
+    ],
+    ids=["values", "item", "batch size", "function", "key", "lines", "long", "nothing"],
+)
+def test_the_reason_for_full_passes_is_one_line(forward, reason, caplog, capfd):
+    model = Forward(forward)
+    images = images_for(model)
+    replay = Replay(model.eval(), SHAPE, {"baseline": [], "a": ["a"]}, batch_size=2)
+    assert replay.method == "full passes"
+    assert set(replayed(replay, images, 2)) == {"baseline", "a"}
+    (record,) = (record for record in caplog.records if record.name == "nontrivial")
+    assert reason in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 600
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("branches", [False, True], ids=["traced", "full passes"])
