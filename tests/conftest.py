@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import re
 import shutil
 import signal
@@ -74,6 +75,15 @@ CONFIG = {
         "t1": {"training": "t1-pspnet", "sets": ["block", "shortcut"], "paper": "t1"},
     },
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Start each test from the same RNG states, whatever ran before in its process."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @dataclass
