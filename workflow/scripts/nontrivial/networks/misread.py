@@ -2,9 +2,9 @@
 
 Both faults are oneDNN 3.12's, and need images or weights in channels-last memory:
 
-- One input channel per group, an output of one column, a stride of (1, more than 1). oneDNN
-  multiplies the step between two rows of the input by the stride, so all rows of the output but
-  the first come from other rows, or from memory that nobody wrote. In fp32 only with one group.
+- One input channel per group, an output of one column, a stride of (1, more than 1). oneDNN takes
+  a wrong step from one row of the output to the next, so all but the first come from other rows,
+  or from memory that nobody wrote. In fp32 only with one group.
 - One tap along an axis with a dilation and a stride. In bf16, this sometimes ends the process.
 """
 
