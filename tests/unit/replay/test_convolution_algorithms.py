@@ -1,5 +1,7 @@
 """Every algorithm by which replay computes a convolution, against torch's own."""
 
+import platform
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -75,6 +77,12 @@ def test_any_convolution_where_winograds_is_always_faster(drawn):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "is_faster", lambda *_: True)
         compare(*drawn)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_unwritten_memory_is_large_in_these_tests(dtype):
+    assert (torch.empty(1000, dtype=dtype) > 1e38).all()
 
 
 BFLOAT16 = TensorOptions(CPU, torch.bfloat16)
