@@ -7,6 +7,7 @@ rule prepare:
     output:
         [f"{DATA}/{split}/{name}" for split in SPLITS for name in PREPARED],
         description=f"{DATA}/dataset.json",
+        preparation=f"{DATA}/preparation.json",
     log:
         f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:

@@ -86,7 +86,7 @@ def test_batches_and_their_archive_give_the_same(tmp_path, published, monkeypatc
         for out in (tmp_path / "out-a", tmp_path / "out-b")
     )
     assert first == second
-    assert len(first) == 10
+    assert len(first) == 11
     assert archive.exists()
 
 

@@ -1,6 +1,7 @@
 """Write a prepared data set as a stream; ``prepared`` reads it."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,22 @@ import numpy as np
 
 from nontrivial.data.array_stream import ArrayStream, array_stream
 from nontrivial.data.channel_statistics import ChannelStatistics
+from nontrivial.data.class_counts import class_counts
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
-from nontrivial.formats import samples
+from nontrivial.formats import preparation_file, samples
 from nontrivial.formats.canonical import file_digest
 from nontrivial.formats.dataset import SPLITS, Description
+from nontrivial.formats.preparation_file import Preparation
 from nontrivial.formats.samples import Sample
 
+log = logging.getLogger("nontrivial")
+
 DESCRIPTION = "dataset.json"
+PREPARATION = "preparation.json"
+# The number below which `inference` gives no interval. It is not imported from there, because then
+# an edited statistic would prepare every data set again.
+FEWEST_SUBJECTS = 6
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,22 @@ class Form:
 
 
 class PreparedWriter:
-    """Appends samples of the three splits, in any order."""
+    """Appends samples of the three splits, in any order.
+
+    Attributes:
+        rows: the sample table of each split.
+        statistics: mean and standard deviation of the train split.
+        class_counts: samples or pixels of each class by split, int64 (classes,).
+        preparation: warnings and notes for the data set's summary; sources add to it.
+    """
 
     def __init__(self, form: Form, arrays: dict[str, tuple[ArrayStream, ArrayStream]]) -> None:
         """Write to the given streams, (images, labels) by split."""
         self._arrays = arrays
         self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         self.statistics = ChannelStatistics(form.channels)
+        self.class_counts = {split: np.zeros(len(form.classes), dtype=np.int64) for split in SPLITS}
+        self.preparation = Preparation()
 
     def append(
         self, split: str, images: np.ndarray, labels: np.ndarray, rows: list[Sample]
@@ -62,6 +80,7 @@ class PreparedWriter:
         self._arrays[split][0].append(images)
         self._arrays[split][1].append(labels)
         self.rows[split] += rows
+        self.class_counts[split] += class_counts(labels, len(self.class_counts[split])).sum(axis=0)
         if split == "train":
             self.statistics.add(images)
 
@@ -71,10 +90,11 @@ def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
     """Yield a writer; when the block succeeds, the data set is in ``folder``.
 
     The arrays appear together at the end and ``dataset.json`` last, so a folder with a
-    description is complete. If the block raises, the folder is unchanged.
+    description is complete. If the block raises, the folder is unchanged. Warnings are logged once
+    the data are known to be usable.
 
     Raises:
-        UserError: a split is empty.
+        UserError: a split is empty, or a class does not occur in train.
     """
     folder = Path(folder)
     with ExitStack() as stack:
@@ -96,11 +116,65 @@ def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
         for split, rows in writer.rows.items():
             if not rows:
                 raise UserError(f"the {split} split is empty; increase its fraction or add data")
+        _require_classes(form, writer.class_counts["train"])
+        writer.preparation.warnings += [
+            *_missing_classes(form, writer.class_counts),
+            *_few_subjects(writer.rows["test"]),
+        ]
+        for warning in writer.preparation.warnings:
+            log.warning("warning: %s", warning)
         # An older description would not match the new arrays.
         (folder / DESCRIPTION).unlink(missing_ok=True)
     for split, rows in writer.rows.items():
         samples.write(folder / split / "samples.parquet", rows)
+    preparation_file.write(folder / PREPARATION, writer.preparation)
     atomic.write_text(folder / DESCRIPTION, _describe(folder, form, writer).to_json())
+
+
+def _classes(form: Form) -> list[int]:
+    """Return the classes that results are about: without the background of a segmentation."""
+    return list(range(int(form.task == "segmentation"), len(form.classes)))
+
+
+def _require_classes(form: Form, train: np.ndarray) -> None:
+    missing = [form.classes[number] for number in _classes(form) if not train[number]]
+    if missing:
+        what = "pixel" if form.task == "segmentation" else "image"
+        raise UserError(
+            f"the train split has no {what} of class {listed(missing)}, so no network can learn it."
+            " Check that the raw data are complete, change the split, or remove the class"
+        )
+
+
+def _missing_classes(form: Form, counts: dict[str, np.ndarray]) -> Iterator[str]:
+    for split in ("val", "test"):
+        missing = [form.classes[number] for number in _classes(form) if not counts[split][number]]
+        if missing:
+            what = "pixel" if form.task == "segmentation" else "image"
+            yield (
+                f"The {split} split has no {what} of class {listed(missing)}. Its results say"
+                " nothing about what is missing."
+            )
+
+
+def _few_subjects(rows: list[Sample]) -> Iterator[str]:
+    number = len({row.subject for row in rows} - {None})
+    if 0 < number < FEWEST_SUBJECTS:
+        yield (
+            f"The test split has {number} subject{'s' * (number > 1)}. With fewer than"
+            f" {FEWEST_SUBJECTS}, results have no confidence interval, test or verdict."
+        )
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, separated by commas, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _describe(folder: Path, form: Form, writer: PreparedWriter) -> Description:

@@ -35,6 +35,7 @@ log = logging.getLogger("nontrivial")
 CLASSES = ["background", "myocardium"]
 KEYS = preparation.KEYS | {"file", "frame"}
 FIELDS = ("Img", "EndoContours", "EpiContours")
+ASSUMED_SPACING = "Pixel sizes are not read from the file: one pixel counts as 1 mm."
 VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data set
 
 
@@ -52,7 +53,8 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """
     pairs = write_volumes(data_dir / settings["file"], output / VOLUMES, settings["frame"])
     whole = {**settings, "classes": CLASSES}
-    preparation.prepare(pairs, whole, None, LabelMap(None, CLASSES), output)
+    labels = LabelMap(None, CLASSES)
+    preparation.prepare(pairs, whole, None, labels, output, notes=[ASSUMED_SPACING])
 
 
 def write_volumes(path: Path, folder: Path, frame: int | None) -> list[Pair]:

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from nontrivial.data import splits
+from nontrivial.data.class_counts import class_counts
 from nontrivial.data.prepared_writer import Form, writing
-from nontrivial.data.volumes import preparation, slices
-from nontrivial.data.volumes.preparation import Grid
+from nontrivial.data.volumes import slices
+from nontrivial.data.volumes.grid import Grid, on_grid
+from nontrivial.data.volumes.inventory import ClassCounts, Inventory
+from nontrivial.data.volumes.label_map import LabelMap
+from nontrivial.data.volumes.pairs import Pair
 from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
 from nontrivial.formats.samples import Sample
@@ -37,21 +41,35 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """
     grid = Grid.of(settings)
     volume = template()
-    result = preparation.on_grid(volume, volume.label, grid, SUBJECT)
+    result = on_grid(volume, volume.label, grid, SUBJECT)
     if result.lost:
         raise UserError(
             f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would remove {result.lost} "
-            "foreground pixels; increase size or spacing"
+            f"foreground pixels; set size to {list(result.needed)} or increase spacing"
         )
     tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
     slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
     form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
     with writing(output, form) as writer:
+        inventory = Inventory(CLASSES, grid)
+        pair = Pair(SUBJECT, SUBJECT, SUBJECT, Path(SUBJECT), Path(SUBJECT))
+        inventory.add_volume(pair, volume, LabelMap(None, CLASSES), result)
+        voxels = class_counts(slices.cut(volume.label, grid.axis), len(CLASSES))
+        pixels = class_counts(result.masks, len(CLASSES))  # cropping removes none
         for split, places in slabs:
+            kept = pixels[places].sum(axis=0)
+            counts = ClassCounts(voxels[places].sum(axis=0), kept, kept)
+            inventory.add_classes(split, SUBJECT, counts, len(places))
             rows = [
                 Sample(SUBJECT, SUBJECT, slice=place, pixel_ml=result.pixel_ml) for place in places
             ]
             writer.append(split, result.images[places, None], result.masks[places], rows)
+        inventory.finish(writer.preparation)
+        left_out = len(result.masks) - sum(len(places) for _, places in slabs)
+        writer.preparation.left_out.append(
+            f"{left_out} slices without tissue or in the gaps of {settings['gap']} slices between"
+            " the splits"
+        )
 
 
 def template() -> Volume:

@@ -1,18 +1,18 @@
 """Prepare pairs of volumes, one volume in memory at a time."""
 
 import logging
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nontrivial.data import splits
 from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
-from nontrivial.data.volumes import intensity, reading, slices
+from nontrivial.data.volumes import reading
+from nontrivial.data.volumes.grid import Grid, Slices, on_grid
+from nontrivial.data.volumes.inventory import ClassCounts, Inventory
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
-from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
 from nontrivial.formats.samples import Sample
@@ -22,54 +22,19 @@ log = logging.getLogger("nontrivial")
 # Settings of every source of volumes.
 KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
 
-MOST_PIXELS = 1 << 30  # of one resampled volume, 4 GiB
-MM3_PER_ML = 1000
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How volumes become slices.
-
-    Attributes:
-        axis: ``sagittal``, ``coronal`` or ``axial``.
-        spacing: in-plane pixel size in mm; None keeps the volume's own.
-        size: (height, width) of a slice in pixels.
-        intensity: method of ``intensity.normalize``.
-    """
-
-    axis: str
-    spacing: float | None
-    size: tuple[int, int]
-    intensity: str
-
-    @classmethod
-    def of(cls, settings: dict) -> "Grid":
-        """Return the grid of a data set's section of the configuration."""
-        height, width = settings["size"]
-        return cls(settings["axis"], settings["spacing"], (height, width), settings["intensity"])
-
-
-@dataclass(frozen=True)
-class Slices:
-    """A volume's slices on the grid.
-
-    Attributes:
-        images: float32 (S, H, W), normalized.
-        masks: uint8 (S, H, W), class numbers.
-        lost: number of foreground pixels that cropping removed.
-        pixel_ml: volume of a pixel, as thick as the slices are apart, in ml.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    lost: int
-    pixel_ml: float
-
 
 def prepare(
-    pairs: list[Pair], settings: dict, frame: int | None, labels: LabelMap, output: Path
+    pairs: list[Pair],
+    settings: dict,
+    frame: int | None,
+    labels: LabelMap,
+    output: Path,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the prepared data set of pairs of volumes.
+
+    All volumes are read before a crop or a vanished class is refused, so that the message covers
+    all of them.
 
     Args:
         pairs: the volumes; unless they specify splits, subjects are divided by ``fractions``.
@@ -78,73 +43,37 @@ def prepare(
         frame: frame of 4-D images, counted from 0.
         labels: maps label values to classes.
         output: folder of the prepared data set.
+        notes: what the source converted or assumed, a sentence each, for the summary.
 
     Raises:
-        UserError: a volume or a split is wrong, there is no foreground, or cropping would remove
-            foreground from val or test.
+        UserError: a volume or a split is wrong, cropping would remove foreground from val or test,
+            a class vanishes from a split or is not in train, or a split has no foreground.
     """
     grid = Grid.of(settings)
     split_of = _split(pairs, settings)
-    cropped = []
     form = Form("segmentation", list(settings["classes"]), 1, grid.size, "float32")
-    foreground = dict.fromkeys(SPLITS, False)
+    inventory = Inventory(form.classes, grid)
+    empty = 0
     with writing(output, form) as writer:
+        writer.preparation.notes += notes
         for number, (pair, split) in enumerate(zip(pairs, split_of, strict=True), start=1):
             volume = reading.read(pair, frame)
             result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
-            if result.lost and split != "train":
-                raise UserError(
-                    f"{pair.image}: cropping to {grid.size[0]} x {grid.size[1]} would remove "
-                    f"{result.lost} foreground pixels of this {split} volume; increase size"
-                )
-            cropped += [pair.name] if result.lost else []
-            foreground[split] |= bool(result.masks.any())
-            _append(writer, split, result, pair, settings["keep_empty"] or split != "train")
+            kept = _kept(result, settings["keep_empty"] or split != "train")
+            empty += len(result.masks) - len(kept)
+            counts = ClassCounts(result.voxels, result.resampled, result.cropped)
+            inventory.add_volume(pair, volume, labels, result)
+            inventory.add_classes(split, pair.subject, counts, len(kept))
+            inventory.add_crop(split, pair, result.lost)
+            if not inventory.cuts_evaluated:  # else nothing will be written
+                _append(writer, split, result, pair, kept)
             if number % 100 == 0:
                 log.info("prepared %d of %d volumes", number, len(pairs))
-        _check_foreground(foreground)
-    if cropped:
-        log.info(
-            "cropping removed foreground from %d train volume(s), the first is %s; increase size to"
-            " keep it",
-            len(cropped),
-            cropped[0],
-        )
-
-
-def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
-    """Return a volume's slices: resampled, normalized over the full volume, cropped or padded.
-
-    Padding has the volume's minimum.
-
-    Args:
-        volume: image and spacing; its label is not used.
-        mask: uint8 class numbers of the volume's voxels.
-        grid: how to cut the volume.
-        name: the volume's name in error messages.
-
-    Raises:
-        UserError: the volume is constant, or the grid is invalid or has far too many pixels.
-    """
-    images, masks = slices.cut(volume.image, grid.axis), slices.cut(mask, grid.axis)
-    spacing = slices.in_plane(volume.spacing, grid.axis)
-    voxel_mm3, pixel_mm2 = math.prod(volume.spacing), math.prod(spacing)
-    pixel_ml = voxel_mm3 / MM3_PER_ML
-    if grid.spacing is not None:
-        pixel_ml *= grid.spacing**2 / pixel_mm2
-        pixels = slices.resampled_pixels(images.shape, spacing, grid.spacing)
-        if pixels > MOST_PIXELS:
-            raise UserError(
-                f"{name}: its pixels are {spacing[0]:g} x {spacing[1]:g} mm, so a spacing of "
-                f"{grid.spacing:g} mm would give {pixels:.2g} pixels; repair its header or change"
-                " spacing"
+        inventory.finish(writer.preparation)
+        if empty:
+            writer.preparation.left_out.append(
+                f"{empty} train slices without foreground, because keep_empty is false"
             )
-        images = slices.resample(images, spacing, grid.spacing, nearest=False)
-        masks = slices.resample(masks, spacing, grid.spacing, nearest=True)
-    images = intensity.normalize(images, grid.intensity, name)
-    fitted = slices.fit(masks, grid.size, 0)
-    lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(fitted))
-    return Slices(slices.fit(images, grid.size, float(images.min())), fitted, lost, pixel_ml)
 
 
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
@@ -162,25 +91,17 @@ def _split(pairs: list[Pair], settings: dict) -> list[str]:
     return [of[pair.subject] for pair in pairs]
 
 
+def _kept(result: Slices, keep_empty: bool) -> np.ndarray:
+    if keep_empty:
+        return np.arange(len(result.masks))
+    return np.flatnonzero(result.masks.any(axis=(1, 2)))
+
+
 def _append(
-    writer: PreparedWriter, split: str, result: Slices, pair: Pair, keep_empty: bool
+    writer: PreparedWriter, split: str, result: Slices, pair: Pair, kept: np.ndarray
 ) -> None:
-    kept = np.arange(len(result.masks))
-    if not keep_empty:
-        kept = np.flatnonzero(result.masks.any(axis=(1, 2)))
     rows = [
         Sample(pair.source, pair.subject, slice=int(place), pixel_ml=result.pixel_ml)
         for place in kept
     ]
     writer.append(split, result.images[kept, None], result.masks[kept], rows)
-
-
-def _check_foreground(foreground: dict[str, bool]) -> None:
-    without = [split for split, found in foreground.items() if not found]
-    if len(without) == len(SPLITS):
-        raise UserError("no label volume has foreground; check labels and label_map")
-    if without:
-        raise UserError(
-            f"no label volume of the {without[0]} split has foreground; "
-            "change fractions or split_seed"
-        )

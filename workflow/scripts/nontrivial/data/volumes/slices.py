@@ -30,6 +30,11 @@ def in_plane(spacing: tuple[float, float, float], axis: str) -> tuple[float, flo
     return spacing[rows], spacing[columns]
 
 
+def between(spacing: tuple[float, float, float], axis: str) -> float:
+    """Return the distance between slices, in the unit of ``spacing`` (X, Y, Z)."""
+    return spacing[_order(axis)[0]]
+
+
 def resample(
     slices: np.ndarray, spacing: tuple[float, float], target: float, nearest: bool
 ) -> np.ndarray:
@@ -70,6 +75,23 @@ def fit(slices: np.ndarray, size: tuple[int, int], fill: float) -> np.ndarray:
     return fitted
 
 
+def smallest_size(masks: np.ndarray) -> tuple[int, int]:
+    """Return the smallest (height, width) to which ``fit`` crops masks without losing foreground.
+
+    It is (1, 1) for masks (S, H, W) without foreground.
+    """
+    rows, columns = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    return _smallest_length(rows, masks.shape[1]), _smallest_length(columns, masks.shape[2])
+
+
+def _smallest_length(places: np.ndarray, total: int) -> int:
+    if not len(places):
+        return 1
+    # A crop to n of N pixels keeps those from (N - n) // 2 to (N - n) // 2 + n - 1.
+    first, last = int(places[0]), int(places[-1])
+    return max(1, total - 2 * first - 1, 2 * last + 2 - total)
+
+
 def _order(axis: str) -> tuple[int, int, int]:
     if axis not in _PLANES:
         raise UserError(f"axis: {axis!r} is not one of {', '.join(AXES)}")
@@ -92,4 +114,5 @@ def _resample_axis(
     shape[axis] = number
     weight = (places - below).astype(values.dtype).reshape(shape)
     low = values.take(below, axis=axis)
-    return low + weight * (values.take(above, axis=axis) - low)
+    with np.errstate(over="ignore", invalid="ignore"):  # intensity.normalize checks the result
+        return low + weight * (values.take(above, axis=axis) - low)
