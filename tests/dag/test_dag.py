@@ -38,7 +38,7 @@ def test_quick_start(workflow):
     workflow.config = yaml.safe_load((ROOT / "config" / "quickstart.yaml").read_text())
     found = counts(workflow.stale())
     assert (found["prepare"], found["train"], found["aggregate"]) == (2, 2, 1)
-    assert found["check_network"] == 2
+    assert (found["check_network"], found["summarize"]) == (2, 2)
     # ResNet34 has 36 layers, 4 blocks, 3 shortcuts and a baseline; the PSPNet has more layers.
     table = (ROOT / "resources" / "kernels" / "pspnet_resnet34.tsv").read_text().splitlines()
     assert found["evaluate"] == (36 + 4 + 3 + 1) + (len(table) - 1 + 4 + 3 + 1)
@@ -193,6 +193,17 @@ def test_a_single_value_on_the_command_line_is_used(workflow):
     config["data_dir"] = "elsewhere"
     workflow.config = config
     assert "prepare t1" in workflow.stale("--config", "data_dir=raw")
+
+
+def test_preparing_data_summarizes_them(workflow):
+    workflow.config = CONFIG
+    jobs = {f"{job} {name}" for job in ("prepare", "summarize") for name in ("digits", "t1")}
+    assert workflow.stale("data") == jobs
+
+
+def test_networks_do_not_need_the_summary_of_their_data(workflow):
+    workflow.config = CONFIG
+    assert counts(workflow.stale("networks"))["summarize"] == 0
 
 
 def test_an_unused_data_set_is_not_prepared(workflow):

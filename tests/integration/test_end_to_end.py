@@ -95,6 +95,16 @@ def test_each_subject_is_in_one_split(finished_once):
     assert sum(map(len, splits)) == len(set.union(*splits)) == 12
 
 
+def test_the_data_are_summarized(finished_once):
+    for name, row in (("t1", "| test | 2 | 2 | 2 | 12 | 8 (66.7%) |"), ("digits", "| test | ")):
+        folder = finished_once.path(f"results/data/{name}")
+        assert row in (folder / "summary.md").read_text()
+        assert (folder / "summary.png").read_bytes().startswith(b"\x89PNG")
+    warning = "The test split has 2 subjects. With fewer than 6"
+    assert warning in (finished_once.path("results/data/t1/summary.md")).read_text()
+    assert warning in finished_once.path("results/logs/prepare/t1.log").read_text()
+
+
 def test_tables_and_figures_are_complete(finished_once):
     figures = finished_once.path("results/figures")
     for svg in figures.glob("*.svg"):
@@ -133,7 +143,14 @@ def test_the_report_is_one_offline_file(finished):
     finished.run("--report", "results/report.html")
     text = finished.path("results/report.html").read_text()
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?://", text)
-    for label in ("Each kernel alone", "Map of the network", "Tables 1 to 4", "Learning curves"):
+    for label in (
+        "summary.md",
+        "summary.png",
+        "Each kernel alone",
+        "Map of the network",
+        "Tables 1 to 4",
+        "Learning curves",
+    ):
         assert label in text
 
 

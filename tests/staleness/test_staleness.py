@@ -40,6 +40,11 @@ def figures():
     )
 
 
+def data(dataset):
+    """Return the jobs that run when a data set changes, besides those that use it."""
+    return {f"prepare {dataset}", f"summarize {dataset}"}
+
+
 def evaluate(experiment, *targets):
     return {f"evaluate {experiment} {target}" for target in targets}
 
@@ -166,7 +171,7 @@ def test_slicing_axis(finished):
     config["datasets"]["t1"]["axis"] = "sagittal"
     config["datasets"]["t1"]["size"] = [32, 16]
     finished.config = config
-    assert finished.stale() == below_training(finished, "t1") | {"prepare t1"}
+    assert finished.stale() == below_training(finished, "t1") | data("t1")
 
 
 def test_two_numbers_swapped(finished):
@@ -184,7 +189,7 @@ def test_two_booleans_swapped(finished):
     assert data["keep_empty"] is not changes["flip"]
     data["keep_empty"], changes["flip"] = changes["flip"], data["keep_empty"]
     finished.config = config
-    assert finished.stale() == below_training(finished, "t1") | {"prepare t1"}
+    assert finished.stale() == below_training(finished, "t1") | data("t1")
 
 
 # Changes that make nothing stale. One dry run covers several: a stale job would show in it.
@@ -258,7 +263,12 @@ def test_edit_in_the_training_loop_and_accepting_the_results(finished):
 
 def test_edit_in_a_module_that_only_figures_import(finished):
     edit(finished, module(finished, "figure_style"))
-    assert finished.stale() == figures()
+    assert finished.stale() == figures() | {"summarize digits", "summarize t1"}
+
+
+def test_edit_in_the_code_of_the_data_summary(finished):
+    edit(finished, "workflow/scripts/summarize_dataset.py")
+    assert finished.stale() == {"summarize digits", "summarize t1"}
 
 
 def test_edit_in_the_code_of_evaluate(finished):
@@ -286,14 +296,23 @@ def test_edit_to_one_volume(finished):
     array = np.asanyarray(volume.dataobj).copy()
     array[0, 0, 0] += 1
     nibabel.save(nibabel.Nifti1Image(array, volume.affine), path)
-    assert finished.stale() == below_training(finished, "t1") | {"prepare t1"}
+    assert finished.stale() == below_training(finished, "t1") | data("t1")
 
 
 def test_volume_replaced_by_an_older_file(finished):
     source, path = finished.path("raw/images/s04.nii.gz"), finished.path("raw/images/s03.nii.gz")
     shutil.copy2(source, path)
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    assert finished.stale() == below_training(finished, "t1") | {"prepare t1"}
+    assert finished.stale() == below_training(finished, "t1") | data("t1")
+
+
+def test_another_warning_summarizes_the_data_again_and_trains_nothing(finished):
+    path = finished.path("results/data/t1/preparation.json")
+    path.write_text(path.read_text().replace('"warnings": [', '"warnings": ["Another.",', 1))
+    assert finished.stale() == {"summarize t1"}
+    finished.run("data")
+    assert "- Another." in finished.path("results/data/t1/summary.md").read_text()
+    assert finished.stale() == set()
 
 
 def test_preparing_again_with_the_same_result_reruns_nothing_further(finished):

@@ -36,6 +36,9 @@ class Volumes:
     """The volumes that were read, each property as (lowest, highest) over the volumes.
 
     Attributes:
+        axis: along which they are cut: ``sagittal``, ``coronal`` or ``axial``.
+        spacing: pixel size to which slices are resampled, in mm; None if they are not.
+        intensity: how intensities are normalized.
         count: number of volumes.
         slices: number of slices along the slicing axis.
         rows: rows of a slice as read, in pixels.
@@ -50,6 +53,9 @@ class Volumes:
         more_labels: number of further values.
     """
 
+    axis: str
+    spacing: float | None
+    intensity: str
     count: int
     slices: Range
     rows: Range

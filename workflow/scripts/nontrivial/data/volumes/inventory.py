@@ -142,6 +142,9 @@ class Inventory:
         ]
         frequent = sorted(self._voxels, key=lambda value: (-self._voxels[value], value))
         preparation.volumes = Volumes(
+            axis=self._grid.axis,
+            spacing=self._grid.spacing,
+            intensity=self._grid.intensity,
             count=self._count,
             padding=1 - self._content / self._pixels,
             labels=[
