@@ -31,8 +31,8 @@ from nontrivial.display.figure_style import (
 )
 from nontrivial.execution.atomic import replacing
 
-# Dark and light in turn, so that neighbouring numbers differ in grey too, on bright tissue as well.
-CLASS_COLOURS = (VERMILLION, BLUE, YELLOW, GREEN, PURPLE, SKY_BLUE, ORANGE)
+# Neighbours differ in luminance, so that they can be told apart in grey too.
+CLASS_COLOURS = (VERMILLION, SKY_BLUE, YELLOW, BLUE, ORANGE, GREEN, PURPLE)
 OTHER_COLOUR = GREY  # of all further classes
 COLUMNS = 6  # of a segmentation
 MOST_CLASSES = 10  # columns of a classification
