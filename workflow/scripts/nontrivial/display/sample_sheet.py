@@ -32,7 +32,7 @@ from nontrivial.display.figure_style import (
 from nontrivial.execution.atomic import replacing
 
 # Neighbours differ in luminance, so that they can be told apart in grey too.
-CLASS_COLOURS = (VERMILLION, SKY_BLUE, YELLOW, BLUE, ORANGE, GREEN, PURPLE)
+CLASS_COLOURS = (VERMILLION, SKY_BLUE, YELLOW, BLUE, PURPLE, ORANGE, GREEN)
 OTHER_COLOUR = GREY  # of all further classes
 COLUMNS = 6  # of a segmentation
 MOST_CLASSES = 10  # columns of a classification
