@@ -27,6 +27,7 @@ from plot_learning import plot_learning
 from plot_slices import plot_slices
 from predict_examples import predict_examples
 from predict_targets import predict_targets
+from summarize_dataset import summarize_dataset
 from tabulate_targets import tabulate_targets
 from train_network import train_network
 
@@ -140,6 +141,10 @@ def draw_slices(plan, out):
     plot_slices(json.loads(settings), T1 / "dataset.json", examples, *files)
 
 
+def summarize(plan, out):
+    summarize_dataset("t1", T1, out / "summary.md", out / "summary.png")
+
+
 def digests(folder):
     return {path.name: file_digest(path) for path in folder.iterdir() if path.is_file()}
 
@@ -163,6 +168,8 @@ READ = [
     (DIGITS / "dataset.json", evaluate),
     (T1 / "test/images.npy", show),
     (T1 / "test/samples.parquet", show),
+    (T1 / "preparation.json", summarize),
+    (T1 / "val/samples.parquet", summarize),
     (NETWORK / "model.safetensors", predict),
     (T1_NETWORK / "model.safetensors", show),
     (NETWORK / "training.parquet", draw_learning),

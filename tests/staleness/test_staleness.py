@@ -8,6 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from nontrivial.formats import preparation_file
+
 FIGURES_OF_DIGITS = ("layers", "interventions", "map")
 BLOCKS = (1, 2, 3, 4)
 SHORTCUTS = (2, 3, 4)
@@ -308,7 +310,9 @@ def test_volume_replaced_by_an_older_file(finished):
 
 def test_another_warning_summarizes_the_data_again_and_trains_nothing(finished):
     path = finished.path("results/data/t1/preparation.json")
-    path.write_text(path.read_text().replace('"warnings": [', '"warnings": ["Another.",', 1))
+    preparation = preparation_file.read(path)
+    preparation.warnings.append("Another.")
+    preparation_file.write(path, preparation)
     assert finished.stale() == {"summarize t1"}
     finished.run("data")
     assert "- Another." in finished.path("results/data/t1/summary.md").read_text()

@@ -79,6 +79,20 @@ def test_a_damaged_record(tmp_path, text):
         preparation_file.read(path)
 
 
+def test_a_record_with_one_byte_changed_is_equal_or_refused(tmp_path):
+    original = write(tmp_path, PICTURES, {"train": [0, 1, 2], "val": [0], "test": [1]})
+    path = tmp_path / "preparation.json"
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= (0x01, 0x04, 0xFF)[position % 3]
+        path.write_bytes(content)
+        try:
+            assert preparation_file.read(path) == original, position
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
 def test_a_missing_record(tmp_path):
     with pytest.raises(UserError, match=r"preparation.json: cannot be read \(No such file"):
         preparation_file.read(tmp_path / "preparation.json")

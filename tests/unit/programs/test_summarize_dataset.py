@@ -1,6 +1,6 @@
 """The summary of a prepared data set, for every kind of source."""
 
-import json
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from PIL import Image
 import prepare_dataset as preparing
 import summarize_dataset as program
 from nontrivial.errors import UserError
+from nontrivial.formats import preparation_file
 
 PICTURES = {"source": "cifar10", "validation": 10, "split_seed": 0}
 
@@ -193,8 +194,8 @@ def test_a_table_of_samples_that_lost_rows_is_refused(tmp_path):
 def test_a_label_that_is_not_a_class_is_refused(tmp_path):
     data = volumes(tmp_path)
     path = data / "preparation.json"
-    content = json.loads(path.read_text())
-    content["volumes"]["labels"][0]["number"] = 9
-    path.write_text(json.dumps(content))
+    found = preparation_file.read(path)
+    found.volumes.labels[0] = dataclasses.replace(found.volumes.labels[0], number=9)
+    preparation_file.write(path, found)
     with pytest.raises(UserError, match=r"preparation.json: .* class 9"):
         summarize(data)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
+from nontrivial.formats.canonical import digest
+from nontrivial.formats.dataset import DIGEST
 
 Range = tuple[float, float]  # lowest and highest
 
@@ -89,7 +91,9 @@ class Preparation:
 
 def write(path: Path, preparation: Preparation) -> None:
     """Write the file atomically; equal content gives equal bytes."""
-    text = json.dumps(asdict(preparation), indent=2, sort_keys=True, allow_nan=False)
+    content = asdict(preparation)
+    content[DIGEST] = digest(content)
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     atomic.write_text(path, text + "\n")
 
 
@@ -101,6 +105,8 @@ def read(path: Path) -> Preparation:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop(DIGEST) != digest(content):
+            raise ValueError("its content does not match its digest")
         volumes = content["volumes"]
         if volumes is not None:
             labels = [LabelValue(**label) for label in volumes["labels"]]
@@ -116,7 +122,7 @@ def read(path: Path) -> Preparation:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); prepare the data set again"
         ) from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
             f"{path}: not a record of a preparation ({error!r}); delete it and prepare the data set"
             " again"
