@@ -58,6 +58,13 @@ def test_few_test_subjects_are_said(tmp_path, number, said):
     assert any(f"has {number} subject" in text for text in found.warnings) is said
 
 
+def test_subjects_without_foreground_do_not_count(tmp_path):
+    labels = {"train": [1], "val": [1], "test": [1, 1, 1, 1, 1, 0, 0]}
+    found = write(tmp_path, SLICES, labels, {"test": list("abcdefa")})
+    (text,) = found.warnings
+    assert text.startswith("The test split has 5 subjects with foreground (of 6). With fewer than")
+
+
 def test_the_smallest_number_of_subjects_is_that_of_the_inference():
     assert FEWEST_SUBJECTS == segmentation_metrics.FEWEST_SUBJECTS
 

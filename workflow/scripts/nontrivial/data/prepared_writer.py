@@ -60,6 +60,8 @@ class PreparedWriter:
         rows: the sample table of each split.
         statistics: mean and standard deviation of the train split.
         class_counts: samples or pixels of each class by split, int64 (classes,).
+        evaluated: subjects of each split that results are about: in a segmentation, those with
+            foreground.
         preparation: warnings and notes for the data set's summary; sources add to it.
     """
 
@@ -69,7 +71,9 @@ class PreparedWriter:
         self.rows: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         self.statistics = ChannelStatistics(form.channels)
         self.class_counts = {split: np.zeros(len(form.classes), dtype=np.int64) for split in SPLITS}
+        self.evaluated: dict[str, set[str]] = {split: set() for split in SPLITS}
         self.preparation = Preparation()
+        self._first_class = _classes(form)[0]
 
     def append(
         self, split: str, images: np.ndarray, labels: np.ndarray, rows: list[Sample]
@@ -80,7 +84,12 @@ class PreparedWriter:
         self._arrays[split][0].append(images)
         self._arrays[split][1].append(labels)
         self.rows[split] += rows
-        self.class_counts[split] += class_counts(labels, len(self.class_counts[split])).sum(axis=0)
+        counts = class_counts(labels, len(self.class_counts[split]))
+        self.class_counts[split] += counts.sum(axis=0)
+        evaluated: np.ndarray = counts[:, self._first_class :].any(axis=1)
+        self.evaluated[split] |= {
+            row.subject for row, kept in zip(rows, evaluated, strict=True) if kept and row.subject
+        }
         if split == "train":
             self.statistics.add(images)
 
@@ -119,7 +128,7 @@ def writing(folder: Path, form: Form) -> Iterator[PreparedWriter]:
         _require_classes(form, writer.class_counts["train"])
         writer.preparation.warnings += [
             *_missing_classes(form, writer.class_counts),
-            *_few_subjects(writer.rows["test"]),
+            *_few_subjects(writer),
         ]
         for warning in writer.preparation.warnings:
             log.warning("warning: %s", warning)
@@ -157,13 +166,16 @@ def _missing_classes(form: Form, counts: dict[str, np.ndarray]) -> Iterator[str]
             )
 
 
-def _few_subjects(rows: list[Sample]) -> Iterator[str]:
-    number = len({row.subject for row in rows} - {None})
-    if 0 < number < FEWEST_SUBJECTS:
-        yield (
-            f"The test split has {number} subject{'s' * (number > 1)}. With fewer than"
-            f" {FEWEST_SUBJECTS}, results have no confidence interval, test or verdict."
-        )
+def _few_subjects(writer: PreparedWriter) -> Iterator[str]:
+    total = len({row.subject for row in writer.rows["test"]} - {None})
+    number = len(writer.evaluated["test"])
+    if not total or number >= FEWEST_SUBJECTS:
+        return
+    having = f" with foreground (of {total})" if number < total else ""
+    yield (
+        f"The test split has {number} subject{'s' * (number != 1)}{having}. With fewer than"
+        f" {FEWEST_SUBJECTS}, results have no confidence interval, test or verdict."
+    )
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
