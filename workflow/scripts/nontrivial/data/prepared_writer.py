@@ -86,10 +86,8 @@ class PreparedWriter:
         self.rows[split] += rows
         counts = class_counts(labels, len(self.class_counts[split]))
         self.class_counts[split] += counts.sum(axis=0)
-        evaluated: np.ndarray = counts[:, self._first_class :].any(axis=1)
-        self.evaluated[split] |= {
-            row.subject for row, kept in zip(rows, evaluated, strict=True) if kept and row.subject
-        }
+        evaluated = np.flatnonzero(counts[:, self._first_class :].sum(axis=1))
+        self.evaluated[split] |= {subject for row in evaluated if (subject := rows[row].subject)}
         if split == "train":
             self.statistics.add(images)
 
