@@ -140,6 +140,7 @@ def test_a_demonstration_is_marked(tmp_path):
         "fractions": {"train": 0.6, "val": 0.2, "test": 0.2},
         "gap": 4,
     }
+    settings |= dict.fromkeys(preparing.SOURCES["mni152"].KEYS - settings.keys())
     text = summarize(prepare(tmp_path, settings, lambda folder: None))
     assert "**Demonstration data" in text.split("## Warnings")[0]
     assert "in the gaps of 4 slices" in section(text, "Left out")
