@@ -186,10 +186,10 @@ def test_two_numbers_swapped(finished):
 
 def test_two_booleans_swapped(finished):
     config = finished.config
-    data = config["datasets"]["t1"]
+    volumes = config["datasets"]["t1"]
     changes = config["trainings"]["t1-pspnet"]["recipe"]["augmentation"]
-    assert data["keep_empty"] is not changes["flip"]
-    data["keep_empty"], changes["flip"] = changes["flip"], data["keep_empty"]
+    assert volumes["keep_empty"] is not changes["flip"]
+    volumes["keep_empty"], changes["flip"] = changes["flip"], volumes["keep_empty"]
     finished.config = config
     assert finished.stale() == below_training(finished, "t1") | data("t1")
 
