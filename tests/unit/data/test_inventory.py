@@ -175,7 +175,7 @@ def test_a_crop_names_the_size_that_fits_all_volumes(tmp_path):
         add_label(tmp_path, number, [(0, 6, 5)])
     message = refusal(tmp_path, size=[6, 6], **settings)
     assert "brain_02.nii.gz: cropping to 6 x 6 would remove 2 foreground pixel(s)" in message
-    assert "brain_03 (val, 1), brain_04 (test, 1), brain_05 (test, 1) and 1 more" in message
+    assert "brain_03 (val, 1), brain_04 (test, 1), brain_05 (test, 1) (and 1 more)" in message
     size = [9, 12]
     assert f"Set size to {size}, which keeps the foreground of all volumes" in message
     assert len(few_subjects(prepare(tmp_path, size=size, **settings))) == 1

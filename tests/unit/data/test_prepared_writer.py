@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nontrivial.data.class_counts import class_counts
-from nontrivial.data.prepared_writer import FEWEST_SUBJECTS, Form, listed, writing
+from nontrivial.data.prepared_writer import FEWEST_SUBJECTS, Form, writing
 from nontrivial.errors import UserError
 from nontrivial.formats import preparation_file
 from nontrivial.formats.samples import Sample
@@ -112,8 +112,3 @@ def test_classes_are_counted_per_sample():
     assert np.array_equal(counts, np.stack([(masks == k).sum(axis=(1, 2)) for k in range(4)], 1))
     with pytest.raises(ValueError):  # noqa: PT011  (numpy's own message)
         class_counts(np.array([3]), 3)
-
-
-def test_a_list_says_how_many_more_there_are():
-    assert listed(["a", "b", "c"]) == "a, b, c"
-    assert listed(list("abcd")) == "a, b, c and 1 more"

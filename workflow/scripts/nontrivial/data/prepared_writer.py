@@ -1,7 +1,7 @@
 """Write a prepared data set as a stream; ``prepared`` reads it."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from nontrivial.data.array_stream import ArrayStream, array_stream
 from nontrivial.data.channel_statistics import ChannelStatistics
 from nontrivial.data.class_counts import class_counts
+from nontrivial.data.excerpt import excerpt
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
 from nontrivial.formats import preparation_file, samples
@@ -148,8 +149,8 @@ def _require_classes(form: Form, train: np.ndarray) -> None:
     if missing:
         what = "pixel" if form.task == "segmentation" else "image"
         raise UserError(
-            f"the train split has no {what} of class {listed(missing)}, so no network can learn it."
-            " Check that the raw data are complete, change the split, or remove the class"
+            f"the train split has no {what} of class {excerpt(missing)}, so no network can learn"
+            " it. Check that the raw data are complete, change the split, or remove the class"
         )
 
 
@@ -159,7 +160,7 @@ def _missing_classes(form: Form, counts: dict[str, np.ndarray]) -> Iterator[str]
         if missing:
             what = "pixel" if form.task == "segmentation" else "image"
             yield (
-                f"The {split} split has no {what} of class {listed(missing)}. Its results say"
+                f"The {split} split has no {what} of class {excerpt(missing)}. Its results say"
                 " nothing about what is missing."
             )
 
@@ -174,17 +175,6 @@ def _few_subjects(writer: PreparedWriter) -> Iterator[str]:
         f"The test split has {number} subject{'s' * (number != 1)}{having}. With fewer than"
         f" {FEWEST_SUBJECTS}, results have no confidence interval, test or verdict."
     )
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names, separated by commas, and how many more there are.
-
-    Example:
-        >>> listed(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _describe(folder: Path, form: Form, writer: PreparedWriter) -> Description:

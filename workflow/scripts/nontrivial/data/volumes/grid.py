@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nontrivial.data.volumes import intensity, slices
-from nontrivial.data.volumes.label_map import MOST_CLASSES
+from nontrivial.data.volumes.label_names import MOST_CLASSES
 from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nontrivial.data.prepared_writer import listed
+from nontrivial.data.excerpt import excerpt
 from nontrivial.data.volumes import slices
 from nontrivial.data.volumes.grid import Grid, Slices
 from nontrivial.data.volumes.label_map import LabelMap
@@ -161,7 +161,7 @@ class Inventory:
             return
         (lost, split, worst), *others = sorted(crops, key=_largest_crop)
         names = [f"{pair.name} ({other}, {pixels})" for pixels, other, pair in others]
-        more = f" The same holds for {listed(names)}." if names else ""
+        more = f" The same holds for {excerpt(names)}." if names else ""
         raise UserError(
             f"{worst.image}: cropping to {_by(self._grid.size)} would remove {lost} foreground"
             f" pixel(s) of this {split} volume.{more} {self._larger_size()}"
@@ -174,7 +174,7 @@ class Inventory:
             gone += [f"class {name} vanishes ({'; '.join(losses)})"] if losses else []
         if gone:
             raise UserError(
-                f"{listed(gone)}. Decrease spacing or increase size, so that the class keeps"
+                f"{excerpt(gone)}. Decrease spacing or increase size, so that the class keeps"
                 " pixels, or merge or remove it in label_map and classes"
             )
 
@@ -188,7 +188,7 @@ class Inventory:
             by = f"cropping to {_by(self._grid.size)}"
         else:
             by = f"resampling to {self._grid.spacing:g} mm"
-        return f"{split}: {voxels} voxel(s), in {listed(sorted(have))}, and none after {by}"
+        return f"{split}: {voxels} voxel(s), in {excerpt(sorted(have))}, and none after {by}"
 
     def _require_foreground(self) -> None:
         found = {split for (split, _), counts in self._of.items() if counts.cropped[1:].any()}
@@ -243,7 +243,7 @@ class Inventory:
         if without:
             yield (
                 f"{len(without)} train subject(s) are left out, because none of their slices has"
-                f" foreground and keep_empty is false: {listed(without)}."
+                f" foreground and keep_empty is false: {excerpt(without)}."
             )
 
     def _spacings(self) -> Iterator[str]:
