@@ -59,7 +59,11 @@ def label_voxels() -> np.ndarray:
 
 def save_volume(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = nib.MGHImage if path.suffix == ".mgz" else nib.Nifti1Image
+    kind = nib.Nifti1Image
+    if path.suffix in (".mgh", ".mgz"):
+        kind = nib.MGHImage
+    elif path.suffixes[0] in (".hdr", ".img"):
+        kind = nib.Nifti1Pair
     nib.save(kind(voxels, np.eye(4) if affine is None else affine), path)
 
 

@@ -250,7 +250,7 @@ def test_a_damaged_volume_is_named(tmp_path):
     names = raw.write_folders(tmp_path)
     path = tmp_path / "labels" / names[2]
     path.write_bytes(path.read_bytes()[:-60])
-    refuse(tmp_path, f"labels/{names[2]}: damaged or not a volume")
+    refuse(tmp_path, f"labels/{names[2]}: is damaged: its gzip stream has no end")
 
 
 def test_labels_that_are_not_in_the_map(tmp_path):
