@@ -157,7 +157,7 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
         with np.errstate(over="ignore"):
             short = np.float32(shown)
         raise UserError(
-            f"{path}: labels are not integers (one is {short if short == shown else shown});"
+            f"{path}: labels are not integers (one is {short if short == shown else shown!s});"
             " resample with nearest neighbour"
         )
     if (np.abs(whole) >= LARGEST_LABEL).any():
