@@ -13,6 +13,7 @@ MNI = {
     "spacing": 2.5,
     "size": [80, 64],
     "intensity": "percentile",
+    "intensity_mask": None,
     "fractions": {"train": 0.7, "val": 0.1, "test": 0.2},
     "gap": 8,
 }

@@ -21,6 +21,8 @@ SETTINGS = {
     "size": [24, 20],
     "intensity": "zscore",
     "keep_empty": True,
+    "intensity_mask": None,
+    "fill": None,
     "fractions": raw.FRACTIONS,
     "split_seed": 0,
 }

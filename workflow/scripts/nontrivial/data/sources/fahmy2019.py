@@ -33,7 +33,8 @@ from nontrivial.execution.atomic import replacing
 log = logging.getLogger("nontrivial")
 
 CLASSES = ["background", "myocardium"]
-KEYS = preparation.KEYS | {"file", "frame"}
+# The workflow writes both volumes of a pair itself, with one affine.
+KEYS = preparation.KEYS - {"affine_tolerance"} | {"file", "frame"}
 FIELDS = ("Img", "EndoContours", "EpiContours")
 VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data set
 
@@ -51,7 +52,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         UserError: the file is missing, damaged or structured differently, or a setting is wrong.
     """
     pairs = write_volumes(data_dir / settings["file"], output / VOLUMES, settings["frame"])
-    whole = {**settings, "classes": CLASSES}
+    whole = {**settings, "classes": CLASSES, "affine_tolerance": None}
     preparation.prepare(pairs, whole, None, LabelMap(None, CLASSES), output)
 
 

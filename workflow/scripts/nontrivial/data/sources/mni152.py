@@ -18,7 +18,7 @@ from nontrivial.errors import UserError
 from nontrivial.formats.samples import Sample
 
 CLASSES = ["background", "grey matter", "white matter"]
-KEYS = frozenset({"axis", "spacing", "size", "intensity", "fractions", "gap"})
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "intensity_mask", "fractions", "gap"})
 SUBJECT = "mni152"
 RESOLUTION = 1  # mm, as packaged
 
@@ -27,8 +27,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """Prepare the template with grey and white matter as classes.
 
     Args:
-        settings: ``axis``, ``spacing``, ``size``, ``intensity``, ``fractions`` and ``gap`` (slices
-            left out between slabs).
+        settings: those of ``KEYS``; ``gap`` is the number of slices left out between slabs.
         data_dir: not read.
         output: folder of the prepared data.
 

@@ -10,9 +10,11 @@ import numpy as np
 from nontrivial.data import splits
 from nontrivial.data.prepared_writer import Form, PreparedWriter, writing
 from nontrivial.data.volumes import intensity, reading, slices
+from nontrivial.data.volumes.intensity import Background
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.data.volumes.reading import Volume
+from nontrivial.data.volumes.remarks import Remarks
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
 from nontrivial.formats.samples import Sample
@@ -20,7 +22,20 @@ from nontrivial.formats.samples import Sample
 log = logging.getLogger("nontrivial")
 
 # Settings of every source of volumes.
-KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
+KEYS = frozenset(
+    {
+        "affine_tolerance",
+        "axis",
+        "fill",
+        "fractions",
+        "intensity",
+        "intensity_mask",
+        "keep_empty",
+        "size",
+        "spacing",
+        "split_seed",
+    }
+)
 
 MOST_PIXELS = 1 << 30  # of one resampled volume, 4 GiB
 MM3_PER_ML = 1000
@@ -35,18 +50,26 @@ class Grid:
         spacing: in-plane pixel size in mm; None keeps the volume's own.
         size: (height, width) of a slice in pixels.
         intensity: method of ``intensity.normalize``.
+        intensity_mask: its mask.
     """
 
     axis: str
     spacing: float | None
     size: tuple[int, int]
     intensity: str
+    intensity_mask: str | None = None
 
     @classmethod
     def of(cls, settings: dict) -> "Grid":
         """Return the grid of a data set's section of the configuration."""
         height, width = settings["size"]
-        return cls(settings["axis"], settings["spacing"], (height, width), settings["intensity"])
+        return cls(
+            settings["axis"],
+            settings["spacing"],
+            (height, width),
+            settings["intensity"],
+            settings["intensity_mask"],
+        )
 
 
 @dataclass(frozen=True)
@@ -58,12 +81,14 @@ class Slices:
         masks: uint8 (S, H, W), class numbers.
         lost: number of foreground pixels that cropping removed.
         pixel_ml: volume of a pixel, as thick as the slices are apart, in ml.
+        background: what the volume's zeros do to its normalization; None if nothing.
     """
 
     images: np.ndarray
     masks: np.ndarray
     lost: int
     pixel_ml: float
+    background: Background | None = None
 
 
 def prepare(
@@ -73,8 +98,7 @@ def prepare(
 
     Args:
         pairs: the volumes; unless they specify splits, subjects are divided by ``fractions``.
-        settings: ``classes``, ``axis``, ``spacing``, ``size``, ``intensity``, ``keep_empty``,
-            ``fractions`` and ``split_seed``.
+        settings: ``classes`` and ``KEYS``.
         frame: frame of 4-D images, counted from 0.
         labels: maps label values to classes.
         output: folder of the prepared data set.
@@ -88,9 +112,10 @@ def prepare(
     cropped = []
     form = Form("segmentation", list(settings["classes"]), 1, grid.size, "float32")
     foreground = dict.fromkeys(SPLITS, False)
+    remarks = Remarks()
     with writing(output, form) as writer:
         for number, (pair, split) in enumerate(zip(pairs, split_of, strict=True), start=1):
-            volume = reading.read(pair, frame)
+            volume = reading.read(pair, frame, settings["fill"], settings["affine_tolerance"])
             result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
             if result.lost and split != "train":
                 raise UserError(
@@ -98,11 +123,16 @@ def prepare(
                     f"{result.lost} foreground pixels of this {split} volume; increase size"
                 )
             cropped += [pair.name] if result.lost else []
+            remarks.add(pair.name, volume, result.background)
             foreground[split] |= bool(result.masks.any())
             _append(writer, split, result, pair, settings["keep_empty"] or split != "train")
             if number % 100 == 0:
                 log.info("prepared %d of %d volumes", number, len(pairs))
         _check_foreground(foreground)
+    for text in remarks.warnings():
+        log.warning("warning: %s", text)
+    for text in remarks.notes():
+        log.info("%s", text)
     if cropped:
         log.info(
             "cropping removed foreground from %d train volume(s), the first is %s; increase size to"
@@ -141,10 +171,12 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
             )
         images = slices.resample(images, spacing, grid.spacing, nearest=False)
         masks = slices.resample(masks, spacing, grid.spacing, nearest=True)
-    images = intensity.normalize(images, grid.intensity, name)
+    background = None if grid.intensity_mask else intensity.background(images, grid.intensity)
+    images = intensity.normalize(images, grid.intensity, name, grid.intensity_mask)
     fitted = slices.fit(masks, grid.size, 0)
     lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(fitted))
-    return Slices(slices.fit(images, grid.size, float(images.min())), fitted, lost, pixel_ml)
+    filled = slices.fit(images, grid.size, float(images.min()))
+    return Slices(filled, fitted, lost, pixel_ml, background)
 
 
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
