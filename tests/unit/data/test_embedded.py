@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from nilearn import datasets
 
 from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import digits, mni152
@@ -61,6 +64,30 @@ def test_mni152_white_matter_is_brighter_than_grey(tmp_path):
     volume = mni152.template()
     means = [volume.image[volume.label == label].mean() for label in range(3)]
     assert means == sorted(means)
+
+
+@pytest.mark.parametrize("name", ["MNI152_FILE_PATH", "WM_MNI152_FILE_PATH"])
+def test_a_damaged_template(tmp_path, monkeypatch, name):
+    content = bytearray(Path(getattr(datasets, name)).read_bytes())
+    content[-8] ^= 1  # in the checksum
+    (tmp_path / "damaged.nii.gz").write_bytes(content)
+    monkeypatch.setattr(datasets, name, tmp_path / "damaged.nii.gz")
+    with pytest.raises(UserError, match=r"damaged.nii.gz: is damaged: its gzip checksum"):
+        mni152.template()
+
+
+def test_mni152_with_a_mask(tmp_path, caplog):
+    mni152.prepare(MNI, tmp_path, tmp_path / "plain")
+    assert caplog.text.count("intensity_mask: nonzero") == 1
+    caplog.clear()
+    mni152.prepare(MNI | {"intensity_mask": "nonzero"}, tmp_path, tmp_path / "masked")
+    assert "intensity_mask" not in caplog.text
+    clipped = {}
+    for name in ("plain", "masked"):
+        images, masks = open_split(tmp_path / name, "train")
+        white = images[:, 0][np.asarray(masks) == 2]
+        clipped[name] = (white == images.max()).mean()
+    assert clipped["masked"] < clipped["plain"] / 2
 
 
 def test_mni152_refuses_to_crop_the_brain(tmp_path):

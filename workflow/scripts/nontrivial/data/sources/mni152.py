@@ -5,17 +5,21 @@ its slices with gaps between them. They say nothing about other subjects, so the
 as a demonstration. Source: ICBM 2009c nonlinear symmetric, 1 mm (Fonov et al. 2011).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from nontrivial.data import splits
 from nontrivial.data.prepared_writer import Form, writing
-from nontrivial.data.volumes import preparation, slices
+from nontrivial.data.volumes import gzip_streams, preparation, slices
 from nontrivial.data.volumes.preparation import Grid
 from nontrivial.data.volumes.reading import Volume
+from nontrivial.data.volumes.remarks import Remarks
 from nontrivial.errors import UserError
 from nontrivial.formats.samples import Sample
+
+log = logging.getLogger("nontrivial")
 
 CLASSES = ["background", "grey matter", "white matter"]
 KEYS = frozenset({"axis", "spacing", "size", "intensity", "intensity_mask", "fractions", "gap"})
@@ -42,6 +46,10 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
             f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would remove {result.lost} "
             "foreground pixels; increase size or spacing"
         )
+    remarks = Remarks()
+    remarks.add(SUBJECT, volume, result.background)
+    for text in remarks.warnings():
+        log.warning("warning: %s", text)
     tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
     slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
     form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
@@ -58,9 +66,14 @@ def template() -> Volume:
 
     A voxel's class is the most probable of background (1 - grey - white), grey matter and white
     matter; ties go to the first.
+
+    Raises:
+        UserError: a file of the package is damaged.
     """
     from nilearn import datasets  # slow to import, and only this source needs it
 
+    for name in ("MNI152_FILE_PATH", "GM_MNI152_FILE_PATH", "WM_MNI152_FILE_PATH"):
+        gzip_streams.check(Path(getattr(datasets, name)))
     image = datasets.load_mni152_template(resolution=RESOLUTION)
     grey = np.asarray(datasets.load_mni152_gm_template(resolution=RESOLUTION).dataobj)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=RESOLUTION).dataobj)
