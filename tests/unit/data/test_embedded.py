@@ -6,6 +6,7 @@ from nilearn import datasets
 
 from nontrivial.data.prepared import open_split
 from nontrivial.data.sources import digits, mni152
+from nontrivial.data.volumes import intensity
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
 from nontrivial.formats.dataset import read_description
@@ -74,6 +75,19 @@ def test_a_damaged_template(tmp_path, monkeypatch, name):
     monkeypatch.setattr(datasets, name, tmp_path / "damaged.nii.gz")
     with pytest.raises(UserError, match=r"damaged.nii.gz: is damaged: its gzip checksum"):
         mni152.template()
+
+
+def test_how_far_background_moves_the_white_matter_of_the_template():
+    volume = mni152.template()
+    clipped = {}
+    for voxels in (0, 60):
+        image, label = np.pad(volume.image, voxels), np.pad(volume.label, voxels)
+        for mask in (None, "nonzero"):
+            limit = image[intensity.normalize(image, "percentile", "v", mask) == 1].min()
+            clipped[voxels, mask] = (image[label == 2] > limit).mean()
+    assert clipped[0, None] == pytest.approx(0.127, abs=1e-3)
+    assert clipped[60, None] == pytest.approx(0.525, abs=1e-3)
+    assert clipped[0, "nonzero"] == clipped[60, "nonzero"] == pytest.approx(0.025, abs=1e-3)
 
 
 def test_mni152_with_a_mask(tmp_path, caplog):
