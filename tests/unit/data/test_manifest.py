@@ -13,6 +13,7 @@ from nontrivial.data import manifest
 from nontrivial.data.manifest import source_files, source_identity
 from nontrivial.data.sources import locations
 from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS
+from nontrivial.errors import UserError
 
 NIFTI = raw.volume_settings()
 
@@ -77,6 +78,17 @@ def test_both_halves_of_a_pair_count(tmp_path, cache, form, named, half):
     path = tmp_path / "labels" / f"brain_00{half}"
     path.write_bytes(path.read_bytes() + b"x")
     assert source_identity(settings, tmp_path, cache) != before
+
+
+@pytest.mark.parametrize(("kept", "gone"), [(".img", ".hdr"), (".hdr", ".img")])
+def test_a_dry_run_finds_half_a_pair(tmp_path, kept, gone):
+    raw.write_folders(tmp_path, suffix=".img")
+    manifest.check_files(NIFTI, tmp_path)
+    for number in (1, 3):
+        (tmp_path / "labels" / f"brain_0{number}{gone}").unlink()
+    problem = rf"labels/brain_01{gone}: does not exist, but brain_01{kept} needs it \(and 1 more\)"
+    with pytest.raises(UserError, match=problem):
+        manifest.check_files(NIFTI, tmp_path)
 
 
 def test_a_new_or_renamed_file_is_detected(data, cache):

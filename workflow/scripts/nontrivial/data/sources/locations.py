@@ -145,6 +145,25 @@ def check_fetched(paths: Iterable[Path]) -> None:
         )
 
 
+def check_whole(volumes: Iterable[Path]) -> None:
+    """Check that volumes were fetched, as ``check_fetched`` does, and that no half is missing.
+
+    Raises:
+        UserError: some were not, or are half a pair; the message names the first and says how many
+            more there are.
+    """
+    found = {path: halves(path) for path in volumes}
+    check_fetched(half for files in found.values() for half in files)
+    missing = [
+        f"{half}: does not exist, but {path.name} needs it"
+        for path, files in found.items()
+        for half in files
+        if half != path and not os.path.isfile(half)
+    ]
+    if missing:
+        raise UserError(f"{excerpt(missing, 1)}; copy it")
+
+
 def other_data_dir(data_dir: Path, is_right: Callable[[Path], bool]) -> Path | None:
     """Return the folder one level above or below ``data_dir`` that has what it lacks, or None."""
     above = Path(os.path.normpath(data_dir / ".."))
