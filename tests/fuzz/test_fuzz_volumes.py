@@ -180,7 +180,7 @@ def test_an_extension_with_a_false_length_does_not_unpack_a_bomb(tmp_path, esize
 @pytest.mark.parametrize(
     ("voxels", "message"),
     [
-        (np.zeros((*raw.SHAPE, 2, 2), np.float32), "set `frame`"),
+        (np.zeros((*raw.SHAPE, 2, 2), np.float32), "more than one axis of frames"),
         (IMAGE.astype(np.complex64), "dtype complex64"),
         (np.zeros(raw.SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "must be real numbers"),
         (IMAGE.astype(np.float64) * 1e300, "1680 voxel(s) are NaN or infinite as float32"),
@@ -224,7 +224,7 @@ def test_absurdly_large_voxels_are_not_resampled(tmp_path, millimetres):
     for kind, voxels in (("images", IMAGE), ("labels", LABEL)):
         affine = np.diag([millimetres, millimetres, millimetres, 1])
         raw.save_volume(tmp_path / kind / names[0], voxels, affine)
-    with pytest.raises(UserError, match=r"brain_00: its pixels are .* repair its header") as caught:
+    with pytest.raises(UserError, match=r"brain_00.nii.gz: its voxels .* repair the") as caught:
         nifti.prepare(raw.volume_settings(spacing=1.0), tmp_path, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -33,6 +33,9 @@ def volume_settings(**changes) -> dict:
         "spacing": None,
         "size": [16, 16],
         "intensity": "zscore",
+        "intensity_mask": None,
+        "fill": None,
+        "affine_tolerance": None,
         "frame": None,
         "label_map": None,
         "classes": ["background", "tissue"],
@@ -59,7 +62,11 @@ def label_voxels() -> np.ndarray:
 
 def save_volume(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = nib.MGHImage if path.suffix == ".mgz" else nib.Nifti1Image
+    kind = nib.Nifti1Image
+    if path.suffix in (".mgh", ".mgz"):
+        kind = nib.MGHImage
+    elif path.suffixes[0] in (".hdr", ".img"):
+        kind = nib.Nifti1Pair
     nib.save(kind(voxels, np.eye(4) if affine is None else affine), path)
 
 

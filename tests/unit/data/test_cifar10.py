@@ -167,6 +167,27 @@ def test_a_damaged_image_file(tmp_path):
         cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
 
 
+def test_a_parquet_file_whose_page_checksum_does_not_match(tmp_path):
+    parquet(tmp_path)
+    path = tmp_path / "cifar10" / TEST
+    table = pq.read_table(path)
+    bmp = [raw.picture(row, "BMP") for row in range(10)]  # has no checksum of its own
+    column = pa.array([{"bytes": data, "path": None} for data in bmp], table["img"].type)
+    table = table.set_column(table.schema.get_field_index("img"), "img", column)
+    for checksum in (False, True):
+        pq.write_table(
+            table, path, compression="none", use_dictionary=False, write_page_checksum=checksum
+        )
+        content = bytearray(path.read_bytes())
+        content[content.index(bmp[3]) + 1000] ^= 1
+        path.write_bytes(content)
+        if not checksum:
+            cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")  # nothing tells of the damage
+            continue
+        with pytest.raises(UserError, match=rf"{TEST}: not a readable Parquet file \(.*CRC"):
+            cifar10.prepare(SETTINGS, tmp_path, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     "table",
     [

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import random
 import tarfile
@@ -108,6 +109,41 @@ def test_a_truncated_archive(tmp_path, suffix, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(UserError, match="not a complete tar archive"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("level", [0, 6])
+def test_a_flipped_bit_in_a_compressed_archive(tmp_path, level):
+    content = random.Random(0).randbytes(3000)
+    (tmp_path / "member").write_bytes(content)
+    path = tmp_path / "data.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=level) as tar:
+        tar.add(tmp_path / "member", arcname="member")
+    whole = path.read_bytes()
+    refused = 0
+    for bit in random.Random(1).sample(range(8 * len(whole)), 150):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            unpack(path, tmp_path / "out")
+            assert (tmp_path / "out" / "member").read_bytes() == content
+        except UserError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 140
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="not a complete tar archive"):
+        unpack(path, tmp_path / "out")
+
+
+def test_zeros_after_the_last_member_of_an_archive(tmp_path):
+    (tmp_path / "member").write_bytes(b"x")
+    with tarfile.open(tmp_path / "data.tar", "w") as tar:
+        tar.add(tmp_path / "member", arcname="member")
+    path = tmp_path / "data.tar.gz"
+    path.write_bytes(gzip.compress((tmp_path / "data.tar").read_bytes() + bytes(50 << 20)))
+    with pytest.raises(UserError, match="holds far too much data for its size"):
         unpack(path, tmp_path / "out")
 
 

@@ -21,6 +21,8 @@ SETTINGS = {
     "size": [24, 20],
     "intensity": "zscore",
     "keep_empty": True,
+    "intensity_mask": None,
+    "fill": None,
     "fractions": raw.FRACTIONS,
     "split_seed": 0,
 }
@@ -114,6 +116,23 @@ def test_a_truncated_file(tmp_path_factory, part):
     with pytest.raises(UserError, match=r"not a readable MATLAB v7\.3") as caught:
         prepare(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "form", [{"compression": "gzip", "compression_opts": 0}, {"fletcher32": True}]
+)
+def test_a_flipped_bit_in_an_array_with_a_checksum(tmp_path, form):
+    raw.write_matlab(tmp_path / FILE, patients=3, cells=False)
+    marked = np.arange(24 * 20 * 2 * 3, dtype=float).reshape(3, 2, 20, 24)
+    with h5py.File(tmp_path / FILE, "r+") as file:
+        array = file.create_dataset("marked", data=marked, chunks=marked.shape, **form)
+        file["Dataset"]["Img"][0, 1] = array.ref
+    list(fahmy2019.read_patients(tmp_path / FILE))
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[content.index(marked.tobytes()) + 1000] ^= 1
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{FILE}: not a readable MATLAB .* download it again"):
+        list(fahmy2019.read_patients(tmp_path / FILE))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,11 @@ def test_values_missing_from_the_map_are_named():
         LabelMap(None, ["a", "b", "c"]).apply(LABEL, PATH)
 
 
+def test_many_values_missing_from_the_map():
+    with pytest.raises(UserError, match=r"label value\(s\) 3, 4, 5, .* 12 \(and 88 more\) are not"):
+        LabelMap(None, ["a", "b", "c"]).apply(np.arange(101), PATH)
+
+
 @pytest.mark.parametrize(
     ("mapping", "problem"),
     [

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from nontrivial.data import manifest
 from nontrivial.data.manifest import source_files, source_identity
 from nontrivial.data.sources import locations
 from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS
+from nontrivial.errors import UserError
 
 NIFTI = raw.volume_settings()
 
@@ -58,6 +60,35 @@ def test_changed_content_of_equal_size_is_detected_whatever_its_time(data, cache
     path.write_bytes(content)
     os.utime(path, (status.st_atime + age, status.st_mtime + age))
     assert source_identity(NIFTI, data, cache) != before
+
+
+@pytest.mark.parametrize("form", ["folders", "table", "decathlon"])
+@pytest.mark.parametrize(("named", "half"), [(".img", ".hdr"), (".img", ".img"), (".hdr", ".img")])
+def test_both_halves_of_a_pair_count(tmp_path, cache, form, named, half):
+    raw.write_folders(tmp_path, 1, suffix=".img")
+    image, label = f"images/brain_00{named}", f"labels/brain_00{named}"
+    settings = raw.volume_settings()
+    if form != "folders":
+        settings |= {"images": None, "labels": None, form: "." if form == "decathlon" else "t.tsv"}
+        (tmp_path / "t.tsv").write_text(f"subject\timage\tlabel\na\t{image}\t{label}\n")
+        index = {"training": [{"image": image, "label": label}]}
+        (tmp_path / "dataset.json").write_text(json.dumps(index))
+    assert len(source_files(settings, tmp_path)) == (4 if form == "folders" else 5)
+    before = source_identity(settings, tmp_path, cache)
+    path = tmp_path / "labels" / f"brain_00{half}"
+    path.write_bytes(path.read_bytes() + b"x")
+    assert source_identity(settings, tmp_path, cache) != before
+
+
+@pytest.mark.parametrize(("kept", "gone"), [(".img", ".hdr"), (".hdr", ".img")])
+def test_a_dry_run_finds_half_a_pair(tmp_path, kept, gone):
+    raw.write_folders(tmp_path, suffix=".img")
+    manifest.check_files(NIFTI, tmp_path)
+    for number in (1, 3):
+        (tmp_path / "labels" / f"brain_0{number}{gone}").unlink()
+    problem = rf"labels/brain_01{gone}: does not exist, but brain_01{kept} needs it \(and 1 more\)"
+    with pytest.raises(UserError, match=problem):
+        manifest.check_files(NIFTI, tmp_path)
 
 
 def test_a_new_or_renamed_file_is_detected(data, cache):

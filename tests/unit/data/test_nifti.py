@@ -1,5 +1,6 @@
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 import raw_examples as raw
@@ -166,6 +167,83 @@ def test_subjects_by_pattern_and_by_table(tmp_path):
     assert all(len(rows(out, s)) == 28 for s in SPLITS)
 
 
+def pad_volumes(tmp_path, names, width):
+    for kind in ("images", "labels"):
+        for name in names:
+            path = tmp_path / kind / name
+            volume = nib.load(path)
+            affine = volume.affine.copy()
+            affine[:3, 3] -= width  # the field of view grows about the same head
+            raw.save_volume(path, np.pad(np.asarray(volume.dataobj), width), affine)
+
+
+@pytest.mark.parametrize("method", ["zscore", "percentile", "minmax"])
+def test_with_a_mask_the_field_of_view_changes_no_pixel(tmp_path, method):
+    names = raw.write_folders(tmp_path)
+    settings = {"intensity": method, "intensity_mask": "nonzero", "keep_empty": False}
+    before, _ = open_split(prepare(tmp_path, **settings), "train")
+    before = np.array(before)
+    pad_volumes(tmp_path, names, 4)
+    after, _ = open_split(prepare(tmp_path, **settings), "train")
+    assert np.array_equal(after[..., 3:13, 2:14], before[..., 3:13, 2:14])
+
+
+def test_background_is_warned_about_once(tmp_path, caplog):
+    names = raw.write_folders(tmp_path)
+    prepare(tmp_path)
+    assert "intensity_mask" not in caplog.text
+    pad_volumes(tmp_path, names, 4)
+    prepare(tmp_path)
+    assert caplog.text.count("intensity_mask: nonzero") == 1
+    assert "4 of 4 volume(s) are 0" in caplog.text
+    caplog.clear()
+    prepare(tmp_path, intensity_mask="nonzero")
+    assert "intensity_mask" not in caplog.text
+
+
+def test_fill(tmp_path):
+    names = raw.write_folders(tmp_path)
+    image = raw.image_voxels(1)
+    image[:, :, 0] = np.nan
+    raw.save_volume(tmp_path / "images" / names[1], image)
+    refuse(tmp_path, rf"{names[1]}: 168 voxel\(s\) are NaN .* `fill: 0`")
+    filled = prepare(tmp_path, fill=0.0)
+    first = {s: np.array(open_split(filled, s)[0]) for s in SPLITS}
+    image[:, :, 0] = 0
+    raw.save_volume(tmp_path / "images" / names[1], image)
+    for split, images in first.items():
+        assert np.array_equal(open_split(prepare(tmp_path), split)[0], images)
+
+
+def test_affine_tolerance(tmp_path):
+    names = raw.write_folders(tmp_path)
+    moved = np.eye(4)
+    moved[0, 3] = 0.25
+    raw.save_volume(tmp_path / "labels" / names[0], raw.label_voxels(), moved)
+    refuse(tmp_path, rf"labels/{names[0]}: its affine differs .* by 0.25 mm")
+    prepare(tmp_path, affine_tolerance=0.25)
+
+
+@pytest.mark.parametrize("suffix", [".img", ".img.gz", ".hdr", ".mgh"])
+def test_folders_of_other_formats(tmp_path, suffix):
+    raw.write_folders(tmp_path / "plain", suffix=".nii")
+    expected = prepare(tmp_path / "plain")
+    raw.write_folders(tmp_path / "other", suffix=suffix)
+    out = prepare(tmp_path / "other")
+    for split in SPLITS:
+        for one, other in zip(open_split(out, split), open_split(expected, split), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_half_a_pair_is_named(tmp_path):
+    raw.write_folders(tmp_path, suffix=".img")
+    (tmp_path / "labels" / "brain_02.hdr").unlink()
+    refuse(tmp_path, r"labels/brain_02.hdr: does not exist, but brain_02.img needs it")
+    raw.write_folders(tmp_path, suffix=".img")
+    (tmp_path / "images" / "brain_01.img").unlink()
+    refuse(tmp_path, r"images/brain_01.img: does not exist, but brain_01.hdr needs it")
+
+
 def table(tmp_path, splits=None, subjects="abcd"):
     names = raw.write_folders(tmp_path)
     head = ["subject", "image", "label"] + (["split"] if splits else [])
@@ -250,7 +328,7 @@ def test_a_damaged_volume_is_named(tmp_path):
     names = raw.write_folders(tmp_path)
     path = tmp_path / "labels" / names[2]
     path.write_bytes(path.read_bytes()[:-60])
-    refuse(tmp_path, f"labels/{names[2]}: damaged or not a volume")
+    refuse(tmp_path, f"labels/{names[2]}: is damaged: its gzip stream has no end")
 
 
 def test_labels_that_are_not_in_the_map(tmp_path):

@@ -1,5 +1,7 @@
 import os
+import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -27,7 +29,7 @@ def written(folder: Path, image=VOXELS, label=None, affine=None, suffix=".nii.gz
     return files
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mgz"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".img.gz", ".hdr"])
 def test_every_format(tmp_path, suffix):
     volume = reading.read(written(tmp_path, suffix=suffix), None)
     assert np.array_equal(volume.image, VOXELS)
@@ -72,12 +74,80 @@ def test_labels_stored_as_floats(tmp_path):
         reading.read(written(tmp_path, label=label), None)
 
 
+@pytest.mark.parametrize("value", [0.99999994, 1.0000001, np.float32(3) * np.float32(1 / 3)])
+def test_labels_that_are_integers_up_to_rounding(tmp_path, value):
+    label = raw.label_voxels().astype(np.float32) * np.float32(value)
+    read = reading.read(written(tmp_path, label=label), None).label
+    assert read.dtype == np.int64
+    assert np.array_equal(read, raw.label_voxels())
+
+
+@pytest.mark.parametrize(("value", "factor"), [(1, 3), (-3, 7), (255, 3), (14175, 49), (0, 5)])
+def test_labels_that_a_slope_makes_integers(tmp_path, value, factor):
+    files = written(tmp_path)
+    stored = np.full(raw.SHAPE, value * factor, np.int32)
+    stored[0, 0, 0] = 0
+    volume = nib.Nifti1Image(stored, np.eye(4), dtype=np.int32)
+    volume.header.set_slope_inter(1 / factor, 0)
+    nib.save(volume, tmp_path / "scaled.nii")  # nibabel keeps no slope that the voxels do not need
+    content = bytearray((tmp_path / "scaled.nii").read_bytes())
+    struct.pack_into("<2f", content, 112, 1 / factor, 0)  # scl_slope and scl_inter
+    (tmp_path / "scaled.nii").write_bytes(content)
+    with_slope = replace(files, label=tmp_path / "scaled.nii")
+    assert set(np.unique(reading.read(with_slope, None).label)) == {0, value}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.float32(0.99999), "0.99999"),
+        (np.float32(0.999999), "0.999999"),
+        (np.float64(1.0000010001), "1.0000010001"),
+        (np.float64(1e6 + 0.25), r"1.00000025e\+06"),
+        (np.float32(1e-6), "1e-06"),
+    ],
+)
+def test_labels_that_are_nearly_integers_are_shown_with_all_digits(tmp_path, value, shown):
+    label = raw.label_voxels().astype(value.dtype)
+    label[0, 0, 0] = value
+    with pytest.raises(UserError, match=rf"labels are not integers \(one is {shown}\)"):
+        reading.read(written(tmp_path, label=label), None)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_not_finite(tmp_path, bad):
     image = VOXELS.copy()
     image[0, 0, :2] = bad
-    with pytest.raises(UserError, match=r"image.nii.gz: 2 voxel\(s\) are NaN or infinite"):
-        reading.read(written(tmp_path, image=image), None)
+    files = written(tmp_path, image=image)
+    with pytest.raises(UserError, match=r"image.nii.gz: 2 voxel\(s\) are NaN or .*`fill: 0`"):
+        reading.read(files, None)
+    volume = reading.read(files, None, fill=-7)
+    assert np.array_equal(volume.image, np.where(np.isfinite(image), VOXELS, -7))
+    assert volume.filled == 2
+    assert reading.read(written(tmp_path), None, fill=0).filled == 0
+
+
+def test_filling_needs_no_voxel_and_changes_none(tmp_path):
+    for dtype in (np.int16, np.float64):
+        files = written(tmp_path, image=np.rint(VOXELS).astype(dtype), suffix=".nii")
+        before = files.image.read_bytes()
+        assert np.array_equal(reading.read(files, None, fill=0).image, np.rint(VOXELS))
+        assert files.image.read_bytes() == before
+
+
+def test_fill_is_for_images(tmp_path):
+    label = raw.label_voxels().astype(np.float32)
+    label[0, 0, 0] = np.nan
+    with pytest.raises(UserError, match=r"label.nii.gz: 1 voxel\(s\) are NaN .* integer label"):
+        reading.read(written(tmp_path, label=label), None, fill=0)
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 1e300])
+def test_fill_itself_must_be_finite(tmp_path, fill):
+    image = VOXELS.copy()
+    image[0, 0, 0] = np.nan
+    with pytest.raises(UserError, match=r"image.nii.gz: 1 voxel\(s\) are NaN or infinite"):
+        reading.read(written(tmp_path, image=image), None, fill=fill)
 
 
 def test_shapes_differ(tmp_path):
@@ -88,7 +158,32 @@ def test_shapes_differ(tmp_path):
 def test_affines_differ(tmp_path):
     files = written(tmp_path)
     raw.save_volume(files.label, raw.label_voxels(), np.diag([1.0, 1.0, 1.1, 1.0]))
-    with pytest.raises(UserError, match=r"label.nii.gz: its affine differs from that of its image"):
+    # 10 slices: the last one is 9 x 0.1 mm away
+    with pytest.raises(UserError, match=r"label.nii.gz: its affine differs .* by 0.9 mm.*`affine_"):
+        reading.read(files, None)
+    with pytest.raises(UserError, match=r"by 0.9 mm"):
+        reading.read(files, None, affine_tolerance=0.89)
+    volume = reading.read(files, None, affine_tolerance=0.91)
+    assert volume.spacing == (1, 1, 1)
+    assert np.array_equal(volume.label, raw.label_voxels())
+
+
+def test_affines_that_rounding_makes_differ(tmp_path):
+    files = written(tmp_path)
+    affine = np.eye(4) + 9e-4
+    affine[3] = 0, 0, 0, 1
+    raw.save_volume(files.label, raw.label_voxels(), affine)
+    reading.read(files, None)
+    assert reading.read(files, None, affine_tolerance=0.0).spacing == (1, 1, 1)
+
+
+def test_rounding_is_less_than_a_small_voxel(tmp_path):
+    files = pair(tmp_path, ".nii")
+    for path, voxels, micron in ((files.image, VOXELS, 0.5), (files.label, raw.label_voxels(), 1)):
+        volume = nib.Nifti1Image(voxels, np.diag([micron, micron, micron, 1]))
+        volume.header.set_xyzt_units("micron")
+        nib.save(volume, path)
+    with pytest.raises(UserError, match=r"label.nii: its affine differs"):
         reading.read(files, None)
 
 
@@ -109,7 +204,7 @@ def test_a_truncated_file(tmp_path_factory, suffix, part, image):
     content = path.read_bytes()
     # mgz ends in optional scan parameters, gzip in a checksum: neither holds voxels.
     path.write_bytes(content[: int((len(content) - 100) * part)])
-    with pytest.raises(UserError, match=r"damaged or not a volume|affine") as caught:
+    with pytest.raises(UserError, match=r"damaged|affine") as caught:
         reading.read(files, None)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)

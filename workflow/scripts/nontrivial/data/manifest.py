@@ -65,7 +65,9 @@ def source_files(settings: dict, data_dir: Path) -> list[Path]:
         UserError: a folder cannot be read.
     """
     try:
-        return sorted({path for path in _candidates(settings, Path(data_dir)) if path.is_file()})
+        candidates = _candidates(settings, Path(data_dir))
+        files = {half for path in candidates for half in locations.halves(path)}
+        return sorted(path for path in files if path.is_file())
     except OSError as error:
         raise UserError(_unreadable(error, data_dir)) from error
 

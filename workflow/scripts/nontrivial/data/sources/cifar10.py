@@ -152,7 +152,8 @@ def _parquet_chunks(path: Path) -> Iterator[Chunk]:
 def _batches(path: Path, with_images: bool) -> Iterator[pa.RecordBatch]:
     """Yield the label column, and the image column if ``with_images``."""
     try:
-        with pq.ParquetFile(path) as file:
+        # Pages have checksums only if their writer was told to add them.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             column = _picture_column(schema, path)
             columns = ["label", column] if with_images else ["label"]

@@ -33,7 +33,8 @@ from nontrivial.execution.atomic import replacing
 log = logging.getLogger("nontrivial")
 
 CLASSES = ["background", "myocardium"]
-KEYS = preparation.KEYS | {"file", "frame"}
+# The workflow writes both volumes of a pair itself, with one affine.
+KEYS = preparation.KEYS - {"affine_tolerance"} | {"file", "frame"}
 FIELDS = ("Img", "EndoContours", "EpiContours")
 ASSUMED_SPACING = "Pixel sizes are not read from the file: one pixel counts as 1 mm."
 VOLUMES = "volumes"  # folder of the NIfTI files, below the prepared data set
@@ -52,7 +53,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
         UserError: the file is missing, damaged or structured differently, or a setting is wrong.
     """
     pairs = write_volumes(data_dir / settings["file"], output / VOLUMES, settings["frame"])
-    whole = {**settings, "classes": CLASSES}
+    whole = {**settings, "classes": CLASSES, "affine_tolerance": None}
     labels = LabelMap(None, CLASSES)
     preparation.prepare(pairs, whole, None, labels, output, notes=[ASSUMED_SPACING])
 

@@ -34,8 +34,11 @@ CIFAR10_BATCHES = {  # md5 by file name: torchvision.datasets.CIFAR10
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mgz")
-VOLUME_FORMS = ".nii, .nii.gz or .mgz"
+VOLUME_SUFFIXES = (
+    *(".nii.gz", ".nii", ".mgz", ".mgh"),
+    *(".img.gz", ".img", ".hdr.gz", ".hdr"),  # two files, a pair
+)
+VOLUME_FORMS = ".nii, .nii.gz, .mgh, .mgz, or a pair of .hdr and .img"
 DECATHLON_HIPPOCAMPUS = "Task04_Hippocampus"
 # What git-annex and Git LFS leave in place of a file that was not fetched, and its largest size.
 POINTERS = (b"annex/objects/", b"version https://git-lfs")
@@ -73,9 +76,30 @@ def volume_name(path: Path) -> str | None:
 def volume_files(folder: Path) -> list[Path]:
     """Return the volumes of a folder, sorted by name; none if the folder does not exist.
 
-    A link to a file that does not exist is returned too, so that no volume vanishes.
+    A link to a file that does not exist is returned too, so that no volume vanishes. The header of
+    a pair is returned only if its voxels are missing.
     """
-    return [path for path in _listing(folder) if volume_name(path)]
+    volumes = [path for path in _listing(folder) if volume_name(path)]
+    present = set(volumes)
+    return [path for path in volumes if path == halves(path)[-1] or halves(path)[-1] not in present]
+
+
+def halves(path: Path) -> tuple[Path, ...]:
+    """Return the files of a volume: itself, or the header and the voxels of a pair.
+
+    The half that ``path`` does not name may be compressed or not. If neither form exists, it has
+    the form of ``path``.
+    """
+    name, zipped = path.name, path.name[-3:] if path.name.lower().endswith(".gz") else ""
+    stem, suffix = os.path.splitext(name.removesuffix(zipped))
+    if suffix.lower() not in (".hdr", ".img"):
+        return (path,)
+    header = suffix.lower() == ".hdr"
+    other = ".img" if header else ".hdr"
+    other = other.upper() if suffix.isupper() else other
+    forms = [path.with_name(f"{stem}{other}{end}") for end in (zipped, "" if zipped else ".gz")]
+    half = next((form for form in forms if os.path.isfile(form)), forms[0])
+    return (path, half) if header else (half, path)
 
 
 def named_volumes(setting: str, data_dir: Path) -> list[Path]:
@@ -119,6 +143,25 @@ def check_fetched(paths: Iterable[Path]) -> None:
             f"{excerpt(pointers, 1)}: a pointer of git-annex or Git LFS, not the data; fetch the"
             " data (datalad get, git annex get, git lfs pull)"
         )
+
+
+def check_whole(volumes: Iterable[Path]) -> None:
+    """Check that volumes were fetched, as ``check_fetched`` does, and that no half is missing.
+
+    Raises:
+        UserError: some were not, or are half a pair; the message names the first and says how many
+            more there are.
+    """
+    found = {path: halves(path) for path in volumes}
+    check_fetched(half for files in found.values() for half in files)
+    missing = [
+        f"{half}: does not exist, but {path.name} needs it"
+        for path, files in found.items()
+        for half in files
+        if half != path and not os.path.isfile(half)
+    ]
+    if missing:
+        raise UserError(f"{excerpt(missing, 1)}; copy it")
 
 
 def other_data_dir(data_dir: Path, is_right: Callable[[Path], bool]) -> Path | None:

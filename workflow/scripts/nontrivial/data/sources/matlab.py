@@ -3,6 +3,9 @@
 MATLAB stores arrays in column-major order, so HDF5 shows their axes reversed. It stores cells and
 struct arrays as arrays of object references, characters as uint16, and an empty array as its shape
 with the attribute ``MATLAB_empty``.
+
+HDF5 compares the checksums of compressed arrays (MATLAB's default) and of arrays with the filter
+Fletcher32 when it reads them. Other arrays have no checksum, so damage to them goes unnoticed.
 """
 
 import h5py

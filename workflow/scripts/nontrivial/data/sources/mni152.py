@@ -5,6 +5,7 @@ its slices with gaps between them. They say nothing about other subjects, so the
 as a demonstration. Source: ICBM 2009c nonlinear symmetric, 1 mm (Fonov et al. 2011).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,20 @@ import numpy as np
 from nontrivial.data import splits
 from nontrivial.data.class_counts import class_counts
 from nontrivial.data.prepared_writer import Form, writing
-from nontrivial.data.volumes import slices
+from nontrivial.data.volumes import gzip_streams, slices
 from nontrivial.data.volumes.grid import Grid, on_grid
 from nontrivial.data.volumes.inventory import ClassCounts, Inventory
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.data.volumes.reading import Volume
+from nontrivial.data.volumes.remarks import Remarks
 from nontrivial.errors import UserError
 from nontrivial.formats.samples import Sample
 
+log = logging.getLogger("nontrivial")
+
 CLASSES = ["background", "grey matter", "white matter"]
-KEYS = frozenset({"axis", "spacing", "size", "intensity", "fractions", "gap"})
+KEYS = frozenset({"axis", "spacing", "size", "intensity", "intensity_mask", "fractions", "gap"})
 SUBJECT = "mni152"
 RESOLUTION = 1  # mm, as packaged
 
@@ -31,8 +35,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """Prepare the template with grey and white matter as classes.
 
     Args:
-        settings: ``axis``, ``spacing``, ``size``, ``intensity``, ``fractions`` and ``gap`` (slices
-            left out between slabs).
+        settings: those of ``KEYS``; ``gap`` is the number of slices left out between slabs.
         data_dir: not read.
         output: folder of the prepared data.
 
@@ -47,6 +50,8 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
             f"{SUBJECT}: cropping to {grid.size[0]} x {grid.size[1]} would remove {result.lost} "
             f"foreground pixels; set size to {list(result.needed)} or increase spacing"
         )
+    remarks = Remarks()
+    remarks.add(SUBJECT, volume, result.background)
     tissue = np.flatnonzero(slices.cut(volume.label, grid.axis).any(axis=(1, 2)))
     slabs = split_slabs(int(tissue[0]), int(tissue[-1]) + 1, settings["fractions"], settings["gap"])
     form = Form("segmentation", CLASSES, 1, grid.size, "float32", demonstration=True)
@@ -65,6 +70,7 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
             ]
             writer.append(split, result.images[places, None], result.masks[places], rows)
         inventory.finish(writer.preparation)
+        writer.preparation.warnings += remarks.warnings()
         left_out = len(result.masks) - sum(len(places) for _, places in slabs)
         writer.preparation.left_out.append(
             f"{left_out} slices without tissue or in the gaps of {settings['gap']} slices between"
@@ -77,9 +83,14 @@ def template() -> Volume:
 
     A voxel's class is the most probable of background (1 - grey - white), grey matter and white
     matter; ties go to the first.
+
+    Raises:
+        UserError: a file of the package is damaged.
     """
     from nilearn import datasets  # slow to import, and only this source needs it
 
+    for name in ("MNI152_FILE_PATH", "GM_MNI152_FILE_PATH", "WM_MNI152_FILE_PATH"):
+        gzip_streams.check(Path(getattr(datasets, name)))
     image = datasets.load_mni152_template(resolution=RESOLUTION)
     grey = np.asarray(datasets.load_mni152_gm_template(resolution=RESOLUTION).dataobj)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=RESOLUTION).dataobj)

@@ -1,4 +1,7 @@
-"""Decode small colour images from files or bytes."""
+"""Decode small colour images from files or bytes.
+
+The checksums of PNG are compared. JPEG has none, so a damaged JPEG may decode to other pixels.
+"""
 
 import io
 from pathlib import Path

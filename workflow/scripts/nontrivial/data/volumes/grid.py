@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nontrivial.data.volumes import intensity, slices
+from nontrivial.data.volumes.intensity import Background
 from nontrivial.data.volumes.label_names import MOST_CLASSES
 from nontrivial.data.volumes.reading import Volume
 from nontrivial.errors import UserError
@@ -23,18 +24,26 @@ class Grid:
         spacing: in-plane pixel size in mm; None keeps the volume's own.
         size: (height, width) of a slice in pixels.
         intensity: method of ``intensity.normalize``.
+        intensity_mask: its mask.
     """
 
     axis: str
     spacing: float | None
     size: tuple[int, int]
     intensity: str
+    intensity_mask: str | None = None
 
     @classmethod
     def of(cls, settings: dict) -> "Grid":
         """Return the grid of a data set's section of the configuration."""
         height, width = settings["size"]
-        return cls(settings["axis"], settings["spacing"], (height, width), settings["intensity"])
+        return cls(
+            settings["axis"],
+            settings["spacing"],
+            (height, width),
+            settings["intensity"],
+            settings["intensity_mask"],
+        )
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Slices:
         extent: (rows, columns) of the resampled slices, before cropping and padding.
         needed: the smallest (height, width) that keeps all foreground.
         pixel_ml: volume of a pixel, as thick as the slices are apart, in ml.
+        background: what the volume's zeros do to its normalization; None if nothing.
     """
 
     images: np.ndarray
@@ -60,6 +70,7 @@ class Slices:
     extent: tuple[int, int]
     needed: tuple[int, int]
     pixel_ml: float
+    background: Background | None = None
 
     @property
     def lost(self) -> int:
@@ -105,7 +116,8 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
                 f", so a spacing of {grid.spacing:g} mm would leave {images.shape[1]} x"
                 f" {images.shape[2]} pixels; decrease spacing, or repair the units in its header"
             )
-    images = intensity.normalize(images, grid.intensity, name)
+    background = None if grid.intensity_mask else intensity.background(images, grid.intensity)
+    images = intensity.normalize(images, grid.intensity, name, grid.intensity_mask)
     fitted = slices.fit(masks, grid.size, 0)
     return Slices(
         images=slices.fit(images, grid.size, float(images.min())),
@@ -116,6 +128,7 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
         extent=(images.shape[1], images.shape[2]),
         needed=slices.smallest_size(masks),
         pixel_ml=pixel_ml,
+        background=background,
     )
 
 

@@ -144,7 +144,8 @@ class Inventory:
         preparation.volumes = Volumes(
             axis=self._grid.axis,
             spacing=self._grid.spacing,
-            intensity=self._grid.intensity,
+            intensity=self._grid.intensity
+            + (" of the voxels that are not 0" if self._grid.intensity_mask else ""),
             count=self._count,
             padding=1 - self._content / self._pixels,
             labels=[

@@ -17,6 +17,7 @@ from nontrivial.data.sources.locations import (
     VOLUME_FORMS,
     check_fetched,
     check_there,
+    check_whole,
     volume_files,
     volume_name,
 )
@@ -61,7 +62,7 @@ def from_folders(images: Path, labels: Path) -> list[Pair]:
                 f"{excerpt([left[name] for name in alone], 1)}: has no {kind} of the same name in"
                 f" {there}; add it, or remove the other"
             )
-    check_fetched([*image_of.values(), *label_of.values()])
+    check_whole([*image_of.values(), *label_of.values()])
     return [
         Pair(name, name, f"{path.parent.name}/{path.name}", path, label_of[name])
         for name, path in sorted(image_of.items())
@@ -109,7 +110,7 @@ def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
             subject = match.values.get(SUBJECT, name)
             label = label_of[key][0].path
             pairs.append(Pair(name, subject, match.inside, match.path, label))
-    check_fetched(path for pair in pairs for path in (pair.image, pair.label))
+    check_whole(path for pair in pairs for path in (pair.image, pair.label))
     return sorted(pairs, key=lambda pair: pair.name)
 
 
@@ -212,7 +213,7 @@ def _pairs(files: Sequence[tuple[Path, Path]], origin: Path) -> list[Pair]:
     number = Counter(image for image, _ in files)
     if bad := [str(image) for image in number if number[image] > 1]:
         raise UserError(f"{origin}: lists the image {excerpt(bad, 1)} twice; keep one")
-    check_fetched(both)
+    check_whole(both)
     # Unlike Path.is_file, os.path.isfile accepts names that are too long.
     if missing := [str(path) for path in dict.fromkeys(both) if not os.path.isfile(path)]:
         raise UserError(

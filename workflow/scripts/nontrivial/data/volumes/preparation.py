@@ -13,6 +13,7 @@ from nontrivial.data.volumes.grid import Grid, Slices, on_grid
 from nontrivial.data.volumes.inventory import ClassCounts, Inventory
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
+from nontrivial.data.volumes.remarks import Remarks
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
 from nontrivial.formats.samples import Sample
@@ -20,7 +21,20 @@ from nontrivial.formats.samples import Sample
 log = logging.getLogger("nontrivial")
 
 # Settings of every source of volumes.
-KEYS = frozenset({"axis", "spacing", "size", "intensity", "keep_empty", "fractions", "split_seed"})
+KEYS = frozenset(
+    {
+        "affine_tolerance",
+        "axis",
+        "fill",
+        "fractions",
+        "intensity",
+        "intensity_mask",
+        "keep_empty",
+        "size",
+        "spacing",
+        "split_seed",
+    }
+)
 
 
 def prepare(
@@ -38,8 +52,7 @@ def prepare(
 
     Args:
         pairs: the volumes; unless they specify splits, subjects are divided by ``fractions``.
-        settings: ``classes``, ``axis``, ``spacing``, ``size``, ``intensity``, ``keep_empty``,
-            ``fractions`` and ``split_seed``.
+        settings: ``classes`` and ``KEYS``.
         frame: frame of 4-D images, counted from 0.
         labels: maps label values to classes.
         output: folder of the prepared data set.
@@ -54,14 +67,16 @@ def prepare(
     form = Form("segmentation", list(settings["classes"]), 1, grid.size, "float32")
     inventory = Inventory(form.classes, grid)
     empty = 0
+    remarks = Remarks()
     with writing(output, form) as writer:
         writer.preparation.notes += notes
         for number, (pair, split) in enumerate(zip(pairs, split_of, strict=True), start=1):
-            volume = reading.read(pair, frame)
+            volume = reading.read(pair, frame, settings["fill"], settings["affine_tolerance"])
             result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
             kept = _kept(result, settings["keep_empty"] or split != "train")
             empty += len(result.masks) - len(kept)
             counts = ClassCounts(result.voxels, result.resampled, result.cropped)
+            remarks.add(pair.name, volume, result.background)
             inventory.add_volume(pair, volume, labels, result)
             inventory.add_classes(split, pair.subject, counts, len(kept))
             inventory.add_crop(split, pair, result.lost)
@@ -70,6 +85,8 @@ def prepare(
             if number % 100 == 0:
                 log.info("prepared %d of %d volumes", number, len(pairs))
         inventory.finish(writer.preparation)
+        writer.preparation.warnings += remarks.warnings()
+        writer.preparation.notes += remarks.notes()
         if empty:
             writer.preparation.left_out.append(
                 f"{empty} train slices without foreground, because keep_empty is false"
