@@ -39,7 +39,9 @@ def patched(path: Path, place: int, kind: str, *values: float) -> None:
     ("unit", "sizes", "spacing"),
     [
         ("meter", (0.001, 0.002, 0.0005), (1, 2, 0.5)),
+        ("meter", (0.0001, 0.0001, 0.00002), (0.1, 0.1, 0.02)),
         ("micron", (1000, 2000, 500), (1, 2, 0.5)),
+        ("micron", (0.02, 0.02, 0.05), (0.00002, 0.00002, 0.00005)),
         ("micron", (0.5, 0.5, 2), (0.0005, 0.0005, 0.002)),
         ("mm", (1, 2, 0.5), (1, 2, 0.5)),
         ("mm", (0.001, 0.001, 0.001), (0.001, 0.001, 0.001)),
@@ -168,7 +170,7 @@ def test_a_frame_of_a_volume_with_axes_of_length_one(tmp_path, extra, label_extr
 ENDS = ["", ".gz"]
 
 
-@pytest.mark.parametrize(("header", "voxels"), itertools.product(ENDS, ENDS))
+@pytest.mark.parametrize(("header", "voxels"), list(itertools.product(ENDS, ENDS)))
 @pytest.mark.parametrize("named", ["hdr", "img"])
 @pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair, Spm2AnalyzeImage])
 def test_pairs(tmp_path, header, voxels, named, kind):

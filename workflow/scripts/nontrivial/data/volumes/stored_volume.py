@@ -29,6 +29,7 @@ MOST_COMPRESSED = 1032  # the largest compression ratio of deflate (zlib's docum
 MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of metre, millimetre and micron
 UNIT_NAMES = {1: "metres", 2: "mm", 3: "microns"}
 LARGEST_VOXEL = 100.0  # mm; a larger one comes from a wrong unit
+SMALLEST_DETERMINANT = 1e-12
 SMALLEST_VOXEL = 0.01  # mm; a smaller one without a unit comes from a wrong unit, too
 
 
@@ -226,9 +227,10 @@ def _checked(
     converted = UNIT_NAMES[unit] if unit in (1, 3) else None
     if converted:
         affine[:3] *= MM_PER_UNIT[unit]
-    with np.errstate(over="ignore", invalid="ignore"):  # checked on the next line
-        volume_mm3 = np.linalg.det(volume.affine[:3, :3])
-    if not np.isfinite(volume.affine).all() or np.isclose(volume_mm3, 0, atol=1e-12):
+    with np.errstate(all="ignore"):  # checked on the next line
+        # Relative to the longest side of a voxel, because microns and metres differ by 1e6.
+        determinant = np.linalg.det(affine[:3, :3] / nib.affines.voxel_sizes(affine).max())
+    if not np.isfinite(affine).all() or not abs(determinant) > SMALLEST_DETERMINANT:
         raise not_invertible(path)
     _require_plausible(path, affine, unit)
     return StoredVolume(path, shape, affine, oriented, converted, array, streams)
