@@ -72,28 +72,29 @@ def measure(results: Path, folder: Path, targets: int) -> dict[str, object]:
     """Return the measurements for one number of targets."""
     files = many(results, folder / "targets", targets)
     (folder / "list.json").write_text(json.dumps({"files": files}))
-    summary, over_seeds = folder / "summary.parquet", folder / "across_seeds.parquet"
+    names = ("summary", "across_seeds", "margins")
+    tables = {name: folder / f"{name}.parquet" for name in names}
     figures = {
         "aggregate_results.py": run(
             "aggregate_results.py",
             targets=folder / "list.json",
-            output=summary,
-            across_seeds=over_seeds,
+            output=tables["summary"],
+            across_seeds=tables["across_seeds"],
+            margins=tables["margins"],
             threads=os.cpu_count(),
         )
     }
-    shown = {"summary": summary, "across_seeds": over_seeds}
     experiment = f"{results.name}0"
     figures["tabulate_targets.py"] = run(
         "tabulate_targets.py",
         settings=json.dumps({"experiment": experiment}),
-        **shown,
+        **tables,
         **{kind: folder / f"table.{kind}" for kind in ("csv", "markdown", "html")},
     )
     drawn = {"svg": folder / "figure.svg", "png": folder / "figure.png"}
     settings = json.dumps({"experiment": experiment, **PLOTS})
-    figures["plot_layers.py"] = run("plot_layers.py", settings=settings, **shown, **drawn)
-    rows = pq.ParquetFile(summary).metadata.num_rows
+    figures["plot_layers.py"] = run("plot_layers.py", settings=settings, **tables, **drawn)
+    rows = pq.ParquetFile(tables["summary"]).metadata.num_rows
     return {"targets": len(files), "rows": rows, "programs": figures}
 
 

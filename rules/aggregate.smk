@@ -1,5 +1,6 @@
 # In:    the target files of all experiments.
-# Out:   <results>/summary.parquet (per seed), <results>/across_seeds.parquet (over all seeds).
+# Out:   <results>/summary.parquet (per seed), <results>/across_seeds.parquet (over all seeds),
+#        <results>/margins.parquet (tests and verdicts of both at several margins).
 # Stale: a target file, the list of targets, the code.
 
 
@@ -9,6 +10,7 @@ rule aggregate:
     output:
         summary=f"{RESULTS}/summary.parquet",
         across_seeds=f"{RESULTS}/across_seeds.parquet",
+        margins=f"{RESULTS}/margins.parquet",
     log:
         f"{LOGS}/aggregate.log",
     benchmark:
@@ -26,6 +28,7 @@ rule aggregate:
         " --threads {threads}"
         " --output {output.summary:q}"
         " --across-seeds {output.across_seeds:q}"
+        " --margins {output.margins:q}"
         " --log {log:q}"
 
 

@@ -10,6 +10,7 @@ TABLE = f"{RESULTS}/tables"
 NUMBERS = {
     "summary": rules.aggregate.output.summary,
     "across_seeds": rules.aggregate.output.across_seeds,
+    "margins": rules.aggregate.output.margins,
 }
 
 
@@ -39,6 +40,7 @@ rule tabulate_paper:
         " --settings {params.settings:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --paper {input.paper:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
@@ -72,6 +74,7 @@ rule judge_claims:
         " --settings {params.settings:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --claims {input.claims:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
@@ -106,6 +109,7 @@ rule tabulate_targets:
         " --settings {params.settings:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
         " --html {output.html:q}"
@@ -139,6 +143,7 @@ rule plot_layers:
         " --settings {params.settings:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --svg {output.svg:q}"
         " --png {output.png:q}"
         " --log {log:q}"
@@ -175,6 +180,7 @@ rule plot_interventions:
         " --settings {params.settings:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --paper {input.paper:q}"
         " --svg {output.svg:q}"
         " --png {output.png:q}"
@@ -211,6 +217,7 @@ rule plot_map:
         " --kernels {input.kernels:q}"
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
+        " --margins {input.margins:q}"
         " --svg {output.svg:q}"
         " --png {output.png:q}"
         " --log {log:q}"

@@ -51,7 +51,7 @@ WEIGHTS = {
 }  # number of kills relative to the other stages
 CHECKPOINT_MINUTES = 0.05  # so that a training progresses between two kills; makes nothing stale
 DEADLINE = 1200  # seconds of waiting for a stage or for the last run
-COMPARED = ("summary.parquet", "across_seeds.parquet")
+COMPARED = ("summary.parquet", "across_seeds.parquet", "margins.parquet")
 
 
 class Unexpected(Exception):  # noqa: N818  (not an error of this program)

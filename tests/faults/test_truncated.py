@@ -38,6 +38,7 @@ NETWORK, T1_NETWORK = (
 ZERO, T1_ZERO = Path("results/digits/seed0/zero"), Path("results/t1/seed0/zero")
 TARGETS = Path("results/digits/zero/targets")
 SUMMARY, ACROSS_SEEDS = Path("results/summary.parquet"), Path("results/across_seeds.parquet")
+MARGINS = Path("results/margins.parquet")
 TARGET = "layer-layer1.0.conv1"
 
 
@@ -119,12 +120,13 @@ def evaluate(plan, out):
 
 
 def aggregate(plan, out):
-    aggregate_results(Path(plan.target_list().path), out / SUMMARY.name, out / ACROSS_SEEDS.name)
+    outputs = [out / path.name for path in (SUMMARY, ACROSS_SEEDS, MARGINS)]
+    aggregate_results(Path(plan.target_list().path), *outputs)
 
 
 def tabulate(plan, out):
     names = (out / f"table.{kind}" for kind in ("csv", "md", "html"))
-    tabulate_targets({"experiment": "digits"}, SUMMARY, ACROSS_SEEDS, *names)
+    tabulate_targets({"experiment": "digits"}, SUMMARY, ACROSS_SEEDS, MARGINS, *names)
 
 
 def draw_learning(plan, out):
@@ -179,6 +181,7 @@ READ = [
     (T1_ZERO / "examples.parquet", draw_slices),
     (SUMMARY, tabulate),
     (ACROSS_SEEDS, tabulate),
+    (MARGINS, tabulate),
 ]
 
 

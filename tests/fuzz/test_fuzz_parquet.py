@@ -19,7 +19,7 @@ from evaluate_target import PREDICTED, SAMPLES, evaluate_target
 from nontrivial.formats import examples as example_files
 from nontrivial.formats import history, parquet, samples
 from nontrivial.formats.predictions import METADATA
-from nontrivial.formats.summary import SCHEMA, Flag, names
+from nontrivial.formats.summary import SCHEMA, TARGET_SCHEMA, Flag, names
 from tabulate_targets import tabulate_targets
 
 TARGET = files.SETTINGS["target"]
@@ -252,16 +252,17 @@ def test_overwritten_bytes_do_not_crash(tmp_path_factory, place, length, garbage
 
 
 KEPT = {"baseline", "layer-conv1", "layer-layer1.0.conv1", "shortcut-2"}
+OUTPUTS = ("summary", "across_seeds", "margins")
 RESULTS = [row for row in made_results.rows("e", "resnet18", seeds=(0, 1)) if row["target"] in KEPT]
 
 
-def aggregate(folder: Path, tables: list[pa.Table]) -> tuple[pa.Table, pa.Table]:
+def aggregate(folder: Path, tables: list[pa.Table]) -> tuple[pa.Table, ...]:
     paths = []
     for number, table in enumerate(tables):
         paths.append(folder / f"target{number}.parquet")
         pq.write_table(table, paths[-1])
     (folder / "list.json").write_text(json.dumps({"files": [str(path) for path in paths]}))
-    outputs = folder / "summary.parquet", folder / "across_seeds.parquet"
+    outputs = [folder / f"{name}.parquet" for name in OUTPUTS]
     aggregate_results(folder / "list.json", *outputs)
     return tuple(map(pq.read_table, outputs))
 
@@ -271,17 +272,16 @@ def by_target() -> list[pa.Table]:
     parts: dict[str, list[dict]] = {}
     for row in [*RESULTS, *made_results.rows_over_seeds(RESULTS)]:
         parts.setdefault(row["target"], []).append({**row, "p_holm": None})
-    return [pa.Table.from_pylist(part, schema=SCHEMA) for part in parts.values()]
+    return [pa.Table.from_pylist(part, schema=TARGET_SCHEMA) for part in parts.values()]
 
 
-def tabulate(folder: Path, summary: pa.Table, across: pa.Table) -> str:
+def tabulate(folder: Path, *tables: pa.Table) -> str:
     """Return the table of targets, as CSV, that these results give."""
-    pq.write_table(summary, folder / "summary.parquet")
-    pq.write_table(across, folder / "across_seeds.parquet")
+    inputs = [folder / f"{name}.parquet" for name in OUTPUTS]
+    for path, table in zip(inputs, tables, strict=True):
+        pq.write_table(table, path)
     outputs = [folder / f"targets.{kind}" for kind in ("csv", "md", "html")]
-    tabulate_targets(
-        {"experiment": "e"}, folder / "summary.parquet", folder / "across_seeds.parquet", *outputs
-    )
+    tabulate_targets({"experiment": "e"}, *inputs, *outputs)
     return outputs[0].read_text()
 
 
@@ -366,12 +366,12 @@ def test_impossible_results_are_refused(tmp_path, name, value, wrong):
     assert wrong in said
 
 
-@pytest.mark.parametrize("which", ["summary", "across_seeds"])
+@pytest.mark.parametrize("which", OUTPUTS)
 @examples(60)
 @given(data=st.data())
 def test_what_tables_and_figures_read(tmp_path_factory, which, data):
     folder = tmp_path_factory.mktemp("tables")
-    tables = dict(zip(("summary", "across_seeds"), aggregate(folder, by_target()), strict=True))
+    tables = dict(zip(OUTPUTS, aggregate(folder, by_target()), strict=True))
     expected = tabulate(folder, *tables.values())
     name = data.draw(st.sampled_from(SCHEMA.names))
     change = data.draw(st.sampled_from(DAMAGE + HARMLESS))

@@ -1,15 +1,17 @@
 """Synthetic results in the real format, for tests of figures, tables and claims."""
 
+import math
 import random
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nontrivial.formats.summary import SCHEMA, is_primary
-from nontrivial.inference.across_seeds import over_seeds
-from nontrivial.inference.measurement import TEST_SAMPLING, Measurement
+from nontrivial.formats.summary import MARGINS_SCHEMA, SCHEMA, is_primary
+from nontrivial.inference.measurement import SEEDS_AND_TEST_SAMPLING, TEST_SAMPLING
+from nontrivial.inference.student import t_quantile
 from nontrivial.inference.verdict import verdict
 from nontrivial.networks.kernel_table import Kernel, read_table
 from nontrivial.targets.enumeration import Target, enumerate_targets
@@ -17,6 +19,8 @@ from nontrivial.targets.enumeration import Target, enumerate_targets
 KERNELS = Path(__file__).parents[2] / "resources" / "kernels"
 HALF_WIDTH = 0.006  # below the margin, so that every verdict can be reached
 MARGIN = 0.01
+MARGINS = (0.01, 0.02, 0.05)
+TESTS = 40  # by which the made p-values are corrected
 UNITS = {"accuracy": ("sample", 10_000), "dice": ("subject", 26)}
 
 Values = Callable[[Target, int], float]
@@ -111,21 +115,21 @@ def rows(
                 "drop_high": high if known and not is_baseline else None,
                 "p_value": 0.001 if known and not is_baseline else None,
                 "p_holm": 0.01 if known and not is_baseline else None,
-                "verdict": verdict(low, high, MARGIN) if known and not is_baseline else None,
+                "drop_share": drop / baseline if baseline > 0 else None,
                 "margin": MARGIN,
                 "demonstration": demonstration,
                 "seeds": 1,
                 "covers": TEST_SAMPLING,
             }
-            result.append(row)
+            result.append(row | judged(row))
             result.append(
                 row
                 | {
                     "class": "cat",
                     "value": 0.123,
                     "drop": baseline - 0.123,
-                    "verdict": None,
                     "p_holm": None,
+                    "drop_share": None,
                     "n": 1_000,
                 }
             )
@@ -142,24 +146,70 @@ def rows_over_seeds(rows: list[dict]) -> list[dict]:
 
 
 def _over_seeds(group: list[dict]) -> dict:
-    names = Measurement.__dataclass_fields__.keys() - {"class_name"}
-    measured = [Measurement(**{name: row.get(name) for name in names}) for row in group]
-    mean = {name: getattr(over_seeds(measured), name) for name in names}
+    """Return the mean row with t intervals over seeds; of one seed, its own row."""
     first = group[0]
-    if first["kind"] == "baseline":
-        mean |= dict.fromkeys(("drop_low", "drop_high", "drop_sd"))
-    if first["demonstration"]:
-        mean |= dict.fromkeys(("value_low", "value_high", "drop_low", "drop_high"))
-    judged = is_primary(first["metric"], first["class"])
-    judgement = verdict(mean["drop_low"], mean["drop_high"], MARGIN) if judged else None
-    p_holm = first["p_holm"] if len(group) == 1 else None
-    return {**first, **mean, "seed": None, "verdict": judgement, "p_holm": p_holm}
+    if len(group) == 1:
+        return {**first, "seed": None}
+    row = {**first, "seed": None, "seeds": len(group), "covers": SEEDS_AND_TEST_SAMPLING}
+    for name in ("value", "baseline", "drop"):
+        row[name] = statistics.fmean(one[name] for one in group)
+    for name in ("value", "drop"):
+        spread = statistics.stdev(one[name] for one in group)
+        row[f"{name}_sd"] = spread
+        if first[f"{name}_low"] is not None:
+            half = t_quantile(0.975, len(group) - 1) * spread / math.sqrt(len(group))
+            row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
+    if len(group) < 3:
+        row |= {"p_value": None, "p_holm": None}
+    return row | (judged(row) if is_primary(first["metric"], first["class"]) else {})
 
 
-def write(folder: Path, *experiments: list[dict]) -> tuple[Path, Path]:
-    """Write summary and table over seeds; return their paths."""
+def judged(row: dict) -> dict:
+    """Return the columns of a primary row that compare the drop with margins.
+
+    Rows without an interval of the drop, of two seeds, and whose status is not ``ok`` have none.
+    """
+    none = dict.fromkeys(
+        ["p_nontrivial", "p_nontrivial_holm", "p_trivial", "p_trivial_holm", "verdict"]
+    )
+    is_tested = row["drop_low"] is not None and row["status"] == "ok" and row["seeds"] != 2
+    found = {margin: dict(none) for margin in MARGINS}
+    if is_tested:
+        error = (row["drop_high"] - row["drop_low"]) / 2 / 1.96
+        for margin, at in found.items():
+            distance = (row["drop"] - margin) / error if error else math.inf
+            for name, z in (("p_nontrivial", -distance), ("p_trivial", distance)):
+                at[name] = statistics.NormalDist().cdf(z)
+                at[f"{name}_holm"] = min(1.0, TESTS * at[name])
+            at["verdict"] = verdict(row["drop_low"], row["drop_high"], margin)
+    return found[MARGIN] | {"margins": [{"margin": margin, **at} for margin, at in found.items()]}
+
+
+def margin_rows(rows: list[dict]) -> list[dict]:
+    """Return the rows of ``margins.parquet`` for primary rows of the results."""
+    keys = [name for name in MARGINS_SCHEMA.names if name in rows[0]] if rows else []
+    return [
+        {name: row[name] for name in keys} | at
+        for row in rows
+        if is_primary(row["metric"], row["class"])
+        for at in row["margins"]
+    ]
+
+
+def tables(rows: list[dict], across: list[dict] | None = None) -> tuple[pa.Table, ...]:
+    """Return summary, rows over seeds and margins as tables."""
+    across = rows_over_seeds(rows) if across is None else across
+    return (
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        pa.Table.from_pylist(across, schema=SCHEMA),
+        pa.Table.from_pylist(margin_rows([*rows, *across]), schema=MARGINS_SCHEMA),
+    )
+
+
+def write(folder: Path, *experiments: list[dict]) -> tuple[Path, Path, Path]:
+    """Write summary, table over seeds and margins; return their paths."""
     everything = [row for one in experiments for row in one]
-    summary, across = folder / "summary.parquet", folder / "across_seeds.parquet"
-    pq.write_table(pa.Table.from_pylist(everything, schema=SCHEMA), summary)
-    pq.write_table(pa.Table.from_pylist(rows_over_seeds(everything), schema=SCHEMA), across)
-    return summary, across
+    paths = tuple(folder / f"{name}.parquet" for name in ("summary", "across_seeds", "margins"))
+    for path, table in zip(paths, tables(everything), strict=True):
+        pq.write_table(table, path)
+    return paths

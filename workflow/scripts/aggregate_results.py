@@ -1,4 +1,4 @@
-"""Collect the rows of all targets into two tables and correct their tests for multiplicity."""
+"""Collect the rows of all targets into tables and correct their tests for multiplicity."""
 
 from pathlib import Path
 
@@ -10,54 +10,93 @@ from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
 from nontrivial.execution.without_pandas import block_pandas
 from nontrivial.formats import parquet
-from nontrivial.formats.summary import SCHEMA, Flag, names, primary_rows
+from nontrivial.formats.summary import MARGINS_SCHEMA, SCHEMA, Flag, names, primary_rows
 from nontrivial.formats.target_files import read_targets
 from nontrivial.formats.target_spec import read_list
 from nontrivial.inference.holm import holm_by_family
 
+# The correction of a p-value, by name.
+CORRECTED = {
+    "p_value": "p_holm",
+    "p_nontrivial": "p_nontrivial_holm",
+    "p_trivial": "p_trivial_holm",
+}
+APART = ("unit", "skip", "pair")  # kinds that are families of their own; the others are one
 
-def aggregate_results(targets: Path, output: Path, across_seeds: Path, threads: int = 1) -> None:
-    """Write ``summary.parquet`` and ``across_seeds.parquet``.
+
+def aggregate_results(
+    targets: Path, output: Path, across_seeds: Path, margins: Path, threads: int = 1
+) -> None:
+    """Write ``summary.parquet``, ``across_seeds.parquet`` and ``margins.parquet``.
 
     Args:
         targets: JSON file ``{"files": [...]}``: the target files in canonical order.
         output: the rows per seed, sorted by experiment, training, seed, then canonical order.
         across_seeds: the rows over seeds, sorted by experiment, training, then canonical order.
+        margins: the tests and verdicts of the primary rows of both at several margins, first those
+            per seed, in the order of their tables, then by margin.
         threads: number of processes that read at the same time.
 
     Raises:
         UserError: a file is missing or damaged, or is not a target file.
     """
     table = read_targets(read_list(targets), threads)
-    place = SCHEMA.get_field_index("p_holm")
-    table = table.set_column(place, "p_holm", pa.array(corrected(table)))
+    order = [(name, "ascending") for name in ("experiment", "training", "seed")]
+    # Stable, which keeps the canonical order; rows over seeds, whose seed is null, come last.
+    table = table.take(pc.sort_indices(table, order))
+    table = _with_corrected(table)
     is_over_seeds = pc.is_null(table["seed"])
-    for path, chosen in ((output, pc.invert(is_over_seeds)), (across_seeds, is_over_seeds)):
-        rows = table.filter(chosen)
-        order = [(name, "ascending") for name in ("experiment", "training", "seed")]
-        rows = rows.take(pc.sort_indices(rows, order))  # stable: keeps the canonical order
+    parts = [table.filter(pc.invert(is_over_seeds)), table.filter(is_over_seeds)]
+    by_margin = pa.concat_tables([at_margins(part) for part in parts])
+    tables = [part.select(SCHEMA.names) for part in parts]
+    for path, rows in zip((output, across_seeds, margins), [*tables, by_margin], strict=True):
         with replacing(path) as temporary:
             parquet.write(rows.combine_chunks(), temporary)
 
 
-def corrected(table: pa.Table) -> pa.Array:
+def at_margins(table: pa.Table) -> pa.Table:
+    """Return a row per primary row and margin, with the corrected tests at that margin."""
+    listed = table["margins"].combine_chunks()
+    rows = table.drop_columns(["margins"]).take(pc.list_parent_indices(listed))
+    tests = pc.list_flatten(listed)
+    for field in tests.type:
+        place = rows.schema.get_field_index(field.name)
+        rows = rows.set_column(place, field.name, pc.struct_field(tests, field.name))
+    rows = _with_corrected(rows)
+    return rows.select(MARGINS_SCHEMA.names).cast(MARGINS_SCHEMA)
+
+
+def corrected(table: pa.Table, name: str) -> pa.Array:
     """Return the Holm-adjusted p-value of every row; null where nothing is tested.
 
-    A family is all tests of the primary metric in one experiment, seed, split and intervention.
-    The baseline, and targets that are ``cut`` or have ``no_effect``, test nothing. Equal kernel
-    sets are one hypothesis: it counts once, and each of its rows gets its result.
+    A family is all tests of the primary metric in one experiment, seed, split, intervention and
+    margin: those of layers, shortcuts, blocks and named sets together, those of any other kind
+    apart. The baseline, and targets whose status is not ``ok``, test nothing. Equal kernel sets
+    are one hypothesis: it counts once, and each of its rows gets its result.
+
+    Args:
+        table: rows with the columns of the summary.
+        name: the column with the p-value.
     """
     is_tested = pc.and_(
-        pc.and_(primary_rows(table), pc.is_valid(table["p_value"])),
+        pc.and_(primary_rows(table), pc.is_valid(table[name])),
         pc.and_(pc.not_equal(table["kind"], "baseline"), pc.equal(table["status"], "ok")),
     )
     rows = np.flatnonzero(pc.fill_null(is_tested, False).to_numpy())
     tested = table.take(pa.array(rows))
-    families = _tuples(tested, names(Flag.FAMILY))
+    groups = [kind if kind in APART else "layers" for kind in tested["kind"].to_pylist()]
+    families = list(zip(groups, _tuples(tested, [*names(Flag.FAMILY), "margin"]), strict=True))
     hypotheses = _tuples(tested, names(Flag.HYPOTHESIS))
     adjusted = np.full(table.num_rows, np.nan)
-    adjusted[rows] = holm_by_family(families, hypotheses, tested["p_value"].to_pylist())
+    adjusted[rows] = holm_by_family(families, hypotheses, tested[name].to_pylist())
     return pa.array(adjusted, from_pandas=True)  # NaN becomes null
+
+
+def _with_corrected(table: pa.Table) -> pa.Table:
+    for name, adjusted in CORRECTED.items():
+        place = table.schema.get_field_index(adjusted)
+        table = table.set_column(place, adjusted, corrected(table, name))
+    return table
 
 
 def _tuples(table: pa.Table, columns: list[str]) -> list[tuple]:

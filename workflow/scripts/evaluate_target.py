@@ -40,6 +40,7 @@ PREDICTED = {
     "segmentation": ("sample", "class", "tp", "fp", "fn"),
 }
 SAMPLES = {"classification": ("label",), "segmentation": ("subject",)}
+MARGINS = (0.01, 0.02, 0.05)  # beside the configured one
 LARGEST_LOG_PROBABILITY = 1e-3  # 0, with room for float32 rounding
 
 Columns = dict[str, np.ndarray]
@@ -255,6 +256,12 @@ def _row(
         **properties,
         **row,
         "verdict": verdict(row["drop_low"], row["drop_high"], settings["margin"])
+        if judged
+        else None,
+        "margins": [
+            {"margin": margin, "verdict": verdict(row["drop_low"], row["drop_high"], margin)}
+            for margin in sorted({*MARGINS, settings["margin"]})
+        ]
         if judged
         else None,
         "demonstration": description.demonstration,

@@ -31,6 +31,7 @@ def judge_claims(
     settings: dict,
     summary: Path,
     across_seeds: Path,
+    margins: Path,
     claims: Path,
     csv: Path,
     markdown: Path,
@@ -42,6 +43,7 @@ def judge_claims(
         settings: mapping with ``experiments``, a list of names.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         claims: table of the paper's claims.
         csv: the table as CSV, one row per claim and experiment, to write.
         markdown: the table as Markdown, to write.
@@ -50,7 +52,7 @@ def judge_claims(
     Raises:
         UserError: a file cannot be read, or an experiment has no results.
     """
-    tables = read_results(summary, across_seeds)
+    tables = read_results(summary, across_seeds, margins)
     experiments = [select_outcomes(*tables, name) for name in settings["experiments"]]
     records = [
         record for claim in read_claims(claims) for record in judge_everywhere(claim, experiments)

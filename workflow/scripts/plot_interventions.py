@@ -37,7 +37,13 @@ MIN_PANEL_MM = 60  # narrower panels are stacked
 
 
 def plot_interventions(
-    settings: dict, summary: Path, across_seeds: Path, paper: Path, svg: Path, png: Path
+    settings: dict,
+    summary: Path,
+    across_seeds: Path,
+    margins: Path,
+    paper: Path,
+    svg: Path,
+    png: Path,
 ) -> None:
     """Plot one panel for blocks and one for shortcuts; open marks show the paper's values.
 
@@ -46,6 +52,7 @@ def plot_interventions(
             ``width_mm``, ``dpi``.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         paper: the paper's numbers.
         svg: the figure as SVG, to write.
         png: the figure as PNG, to write.
@@ -53,7 +60,9 @@ def plot_interventions(
     Raises:
         UserError: a file cannot be read, or the experiment has neither kind of target.
     """
-    outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
+    outcomes = select_outcomes(
+        *read_results(summary, across_seeds, margins), settings["experiment"]
+    )
     kinds = [kind for kind in PANELS if outcomes.of_kind(kind)]
     if not kinds:
         raise UserError(

@@ -32,20 +32,25 @@ HALF_A_MARK = 0.04  # space below 0 as a share of the range, so that marks are n
 TOP_OF_AXIS = 1.12  # upper limit over the highest value, leaving space for block names
 
 
-def plot_layers(settings: dict, summary: Path, across_seeds: Path, svg: Path, png: Path) -> None:
+def plot_layers(
+    settings: dict, summary: Path, across_seeds: Path, margins: Path, svg: Path, png: Path
+) -> None:
     """Plot one mark per kernel in forward order with its interval, and the baseline.
 
     Args:
         settings: mapping with ``experiment``, ``width_mm`` and ``dpi``.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         svg: the figure as SVG, to write.
         png: the figure as PNG, to write.
 
     Raises:
         UserError: a file cannot be read, or the experiment has no layer targets.
     """
-    outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
+    outcomes = select_outcomes(
+        *read_results(summary, across_seeds, margins), settings["experiment"]
+    )
     layers = sorted(outcomes.of_kind("layer"), key=lambda outcome: outcome.order)
     if not layers:
         raise UserError(

@@ -47,7 +47,13 @@ class Unit:
 
 
 def plot_map(
-    settings: dict, summary: Path, across_seeds: Path, kernels: Path, svg: Path, png: Path
+    settings: dict,
+    summary: Path,
+    across_seeds: Path,
+    margins: Path,
+    kernels: Path,
+    svg: Path,
+    png: Path,
 ) -> None:
     """Draw every kernel of the network in its place, coloured by the drop when it is zeroed.
 
@@ -55,6 +61,7 @@ def plot_map(
         settings: mapping with ``experiment``, ``width_mm`` and ``dpi``.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         kernels: the network's kernel table.
         svg: the figure as SVG, to write.
         png: the figure as PNG, to write.
@@ -62,7 +69,9 @@ def plot_map(
     Raises:
         UserError: a file cannot be read, or a kernel has no layer target in the results.
     """
-    outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
+    outcomes = select_outcomes(
+        *read_results(summary, across_seeds, margins), settings["experiment"]
+    )
     table = read_table(kernels)
     layers = {outcome.kernels[0]: outcome for outcome in outcomes.of_kind("layer")}
     missing = [kernel.path for kernel in table if kernel.path not in layers]

@@ -85,6 +85,7 @@ def tabulate_paper(
     settings: dict,
     summary: Path,
     across_seeds: Path,
+    margins: Path,
     paper: Path,
     csv: Path,
     markdown: Path,
@@ -97,6 +98,7 @@ def tabulate_paper(
             compare with, ``cifar10`` or ``t1``, or None) and ``source`` of the data.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         paper: the paper's numbers.
         csv: the table as CSV at full precision, one row per number, to write.
         markdown: the table as Markdown, to write.
@@ -106,7 +108,7 @@ def tabulate_paper(
         UserError: a file cannot be read, or an experiment has no results.
     """
     values = read_paper_values(paper)
-    tables = read_results(summary, across_seeds)
+    tables = read_results(summary, across_seeds, margins)
     experiments = [
         (entry["paper"], select_outcomes(*tables, entry["name"]))
         for entry in settings["experiments"]

@@ -46,7 +46,13 @@ STATUS_NAMES = {"cut": "cut: constant output by construction", "no_effect": "no 
 
 
 def tabulate_targets(
-    settings: dict, summary: Path, across_seeds: Path, csv: Path, markdown: Path, html: Path
+    settings: dict,
+    summary: Path,
+    across_seeds: Path,
+    margins: Path,
+    csv: Path,
+    markdown: Path,
+    html: Path,
 ) -> None:
     """Write the table of all targets of one experiment as CSV, Markdown and HTML.
 
@@ -54,6 +60,7 @@ def tabulate_targets(
         settings: mapping with ``experiment``, its name.
         summary: ``summary.parquet``, results per seed.
         across_seeds: ``across_seeds.parquet``, results over seeds.
+        margins: ``margins.parquet``, tests and verdicts by margin.
         csv: the table as CSV at full precision, to write.
         markdown: the table as Markdown, to write.
         html: the table as HTML, to write.
@@ -61,7 +68,9 @@ def tabulate_targets(
     Raises:
         UserError: a file cannot be read, or the experiment has no results.
     """
-    outcomes = select_outcomes(*read_results(summary, across_seeds), settings["experiment"])
+    outcomes = select_outcomes(
+        *read_results(summary, across_seeds, margins), settings["experiment"]
+    )
     everything = [outcomes.baseline, *outcomes.targets]
     write_text(csv, to_csv(COLUMNS, [_record(outcomes, outcome) for outcome in everything]))
     text = [_table(outcomes, everything)]

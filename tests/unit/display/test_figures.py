@@ -93,7 +93,7 @@ READINGS = ("first-unit", "next", "both-sides", "none")
 
 def draw(program, folder, network, metric, seeds, width, name="out", **options):
     rows = made_results.rows("e", network, seeds=seeds, metric=metric, readings=READINGS, **options)
-    summary, over_seeds = made_results.write(folder, rows)
+    tables = made_results.write(folder, rows)
     settings = {
         "experiment": "e",
         "paper": "cifar10",
@@ -107,7 +107,7 @@ def draw(program, folder, network, metric, seeds, width, name="out", **options):
         "plot_interventions": [PAPER],
         "plot_map": [made_results.KERNELS / f"{network}.tsv"],
     }[program.__name__]
-    program(settings, summary, over_seeds, *extra, *outputs)
+    program(settings, *tables, *extra, *outputs)
     return outputs
 
 
@@ -149,9 +149,9 @@ def test_layers_draws_every_kernel_once_at_its_value(tmp_path, drawn):
         for row in rows
         if row["kind"] == "layer" and row["class"] is None
     }
-    summary, over_seeds = made_results.write(tmp_path, rows)
+    tables = made_results.write(tmp_path, rows)
     settings = {"experiment": "e", "width_mm": 180, "dpi": 60}
-    plot_layers(settings, summary, over_seeds, tmp_path / "a.svg", tmp_path / "a.png")
+    plot_layers(settings, *tables, tmp_path / "a.svg", tmp_path / "a.png")
     found = [
         (line.get_marker(), line.get_color(), round(float(line.get_ydata()[0]), 12))
         for axes in drawn[0][0].axes
@@ -177,10 +177,10 @@ def test_interventions_draws_the_papers_values_as_open_marks(tmp_path, drawn):
 
 def test_map_shows_the_drop_of_every_kernel(tmp_path, drawn):
     rows = made_results.rows("e", "resnet50")
-    summary, over_seeds = made_results.write(tmp_path, rows)
+    tables = made_results.write(tmp_path, rows)
     settings = {"experiment": "e", "width_mm": 180, "dpi": 60}
     table = made_results.KERNELS / "resnet50.tsv"
-    plot_map(settings, summary, over_seeds, table, tmp_path / "a.svg", tmp_path / "a.png")
+    plot_map(settings, *tables, table, tmp_path / "a.svg", tmp_path / "a.png")
     cells = sorted(
         name
         for name, _ in drawn[0][1]
@@ -207,13 +207,13 @@ def test_map_has_every_kernel_in_one_box(network):
 
 
 def test_map_refuses_the_table_of_another_network(tmp_path):
-    summary, over_seeds = made_results.write(tmp_path, made_results.rows("e", "resnet18"))
+    tables = made_results.write(tmp_path, made_results.rows("e", "resnet18"))
     table = tmp_path / "other.tsv"
     write_table(table, made_results.kernels_of("resnet34"))
     settings = {"experiment": "e", "width_mm": 180, "dpi": 60}
     outputs = tmp_path / "a.svg", tmp_path / "a.png"
     with pytest.raises(UserError, match=r"no layer target for layer1\.2\.conv1"):
-        plot_map(settings, summary, over_seeds, table, *outputs)
+        plot_map(settings, *tables, table, *outputs)
     assert not outputs[0].exists()
 
 

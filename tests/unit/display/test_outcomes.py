@@ -1,18 +1,9 @@
 import made_results
-import pyarrow as pa
 import pytest
+from made_results import tables
 
 from nontrivial.display.outcomes import count, describe, read_results, select_outcomes
 from nontrivial.errors import UserError
-from nontrivial.formats.summary import SCHEMA
-
-
-def tables(rows, across=None):
-    across = made_results.rows_over_seeds(rows) if across is None else across
-    return (
-        pa.Table.from_pylist(rows, schema=SCHEMA),
-        pa.Table.from_pylist(across, schema=SCHEMA),
-    )
 
 
 def outcomes_of(**options):
@@ -136,9 +127,10 @@ def test_the_task_follows_from_the_metric():
 
 def test_both_files_are_read(tmp_path):
     rows = made_results.rows("e", "resnet18", seeds=(0, 1))
-    summary, across = read_results(*made_results.write(tmp_path, rows))
+    summary, across, margins = read_results(*made_results.write(tmp_path, rows))
     assert summary["seed"].null_count == 0
     assert across["seed"].null_count == across.num_rows
+    assert set(margins["margin"].to_pylist()) == {0.01, 0.02, 0.05}
 
 
 @pytest.mark.parametrize(

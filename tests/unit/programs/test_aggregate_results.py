@@ -20,7 +20,7 @@ from aggregate_results import aggregate_results, corrected
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
 from nontrivial.formats import target_files as reading
-from nontrivial.formats.summary import SCHEMA, write_target
+from nontrivial.formats.summary import SCHEMA, TARGET_SCHEMA, write_target
 from nontrivial.inference.holm import holm
 
 # Canonical order is not alphabetical; layer-z and shortcut-1 are one network.
@@ -61,9 +61,9 @@ def target_files(tmp_path_factory):
 def aggregate(folder, files, processes=1):
     spec = folder / "list.json"
     spec.write_text(json.dumps({"files": [str(path) for path in files]}))
-    made = folder / "summary.parquet", folder / "across_seeds.parquet"
+    made = [folder / f"{name}.parquet" for name in ("summary", "across_seeds", "margins")]
     aggregate_results(spec, *made, processes)
-    return pq.read_table(folder / "summary.parquet"), pq.read_table(folder / "across_seeds.parquet")
+    return tuple(pq.read_table(path) for path in made)
 
 
 def primary(table):
@@ -72,7 +72,7 @@ def primary(table):
 
 def test_rows_are_sorted_with_targets_in_canonical_order(tmp_path, target_files):
     keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
-    summary, _ = aggregate(tmp_path, [target_files[key] for key in keys])
+    summary, *_ = aggregate(tmp_path, [target_files[key] for key in keys])
     assert summary.schema.equals(SCHEMA)
     assert summary.num_rows == 20 * 5
     assert [(r["experiment"], r["seed"], r["target"]) for r in primary(summary)] == [
@@ -84,7 +84,7 @@ def test_rows_are_sorted_with_targets_in_canonical_order(tmp_path, target_files)
 
 
 def test_holm_over_the_distinct_networks_of_each_seed(tmp_path, target_files):
-    summary, _ = aggregate(tmp_path, target_files.values())
+    summary, *_ = aggregate(tmp_path, target_files.values())
     rows = {(r["experiment"], r["seed"], r["target"]): r for r in primary(summary)}
     for experiment, seed in (("paper", 0), ("paper", 1), ("again", 0)):
         family = {target: rows[experiment, seed, target] for target in WRONG}
@@ -115,7 +115,7 @@ def p_value_row(target, p_value, **changes):
 
 
 def corrected_rows(*rows):
-    return corrected(pa.Table.from_pylist(rows, schema=SCHEMA)).to_pylist()
+    return corrected(pa.Table.from_pylist(rows, schema=SCHEMA), "p_value").to_pylist()
 
 
 def test_equal_kernel_sets_are_one_hypothesis():
@@ -177,7 +177,7 @@ def test_nothing_tested():
 
 def test_the_table_over_seeds(tmp_path, target_files):
     keys = sorted(target_files, key=lambda key: list(WRONG).index(key[1]))
-    summary, means = aggregate(tmp_path, [target_files[key] for key in keys])
+    summary, means, _ = aggregate(tmp_path, [target_files[key] for key in keys])
     assert means.schema.equals(SCHEMA)
     assert summary["seed"].null_count == 0
     assert means["seed"].null_count == len(means)
@@ -186,7 +186,11 @@ def test_the_table_over_seeds(tmp_path, target_files):
     ]
     assert means.num_rows * 2 == summary.num_rows
     row = next(r for r in primary(means) if r["target"] == "layer-z")
-    assert (row["seeds"], row["n"], row["covers"]) == (2, 300, "training seeds")
+    assert (row["seeds"], row["n"], row["covers"]) == (
+        2,
+        300,
+        "training seeds and test sampling, not the choice of training data",
+    )
     assert row["drop"] == pytest.approx(30 / 300)
     assert row["kernels"] == ["z"]
     assert {row["p_holm"] for row in means.to_pylist()} == {None}
@@ -217,7 +221,7 @@ def test_one_seed_alone_has_its_rows_in_both_tables(tmp_path, target_files):
             rows = [row for row in table.to_pylist() if row["seed"] == 0]
             files.append(tmp_path / f"{name}.parquet")
             write_target(files[-1], [*rows, *({**row, "seed": None} for row in rows)])
-    summary, means = aggregate(tmp_path, files)
+    summary, means, _ = aggregate(tmp_path, files)
     assert summary.num_rows == means.num_rows
     assert summary.drop_columns(["seed"]).equals(means.drop_columns(["seed"]))
     assert summary["p_holm"].null_count < summary.num_rows
@@ -228,7 +232,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path, target_files):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         aggregate(tmp_path / name, target_files.values())
-        files = ("summary.parquet", "across_seeds.parquet")
+        files = ("summary.parquet", "across_seeds.parquet", "margins.parquet")
         contents.append([(tmp_path / name / file).read_bytes() for file in files])
     assert contents[0] == contents[1]
 
@@ -238,7 +242,8 @@ def test_the_program(tmp_path, target_files):
         json.dumps({"files": [str(path) for path in target_files.values()]})
     )
     command = [sys.executable, program.__file__, "--targets", "list.json"]
-    command += ["--output", "s.parquet", "--across-seeds", "a.parquet", "--log", "l/log.txt"]
+    command += ["--output", "s.parquet", "--across-seeds", "a.parquet"]
+    command += ["--margins", "m.parquet", "--log", "l/log.txt"]
     subprocess.run(command, check=True, cwd=tmp_path)
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 100
     assert pq.read_table(tmp_path / "a.parquet").num_rows == 50
@@ -277,7 +282,7 @@ class TestBadInput:
 
     def test_no_rows(self, tmp_path):
         bad = tmp_path / "bad.parquet"
-        pq.write_table(SCHEMA.empty_table(), bad)
+        pq.write_table(TARGET_SCHEMA.empty_table(), bad)
         self.refuse(tmp_path, [bad], "bad.parquet: has no rows")
 
     def test_one_target_twice(self, tmp_path, good):
@@ -300,7 +305,8 @@ class TestBadInput:
     def test_a_file_that_is_no_list(self, tmp_path, content):
         spec = tmp_path / "list.json"
         spec.write_text(content)
+        outputs = [tmp_path / f"{name}.parquet" for name in "sam"]
         with pytest.raises(UserError, match="not of the form"):
-            aggregate_results(spec, tmp_path / "s.parquet", tmp_path / "a.parquet")
+            aggregate_results(spec, *outputs)
         with pytest.raises(UserError, match="cannot be read"):
-            aggregate_results(tmp_path / "no.json", tmp_path / "s.parquet", tmp_path / "a.parquet")
+            aggregate_results(tmp_path / "no.json", *outputs)

@@ -22,7 +22,7 @@ from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
 from nontrivial.formats import samples
 from nontrivial.formats.predictions import PredictionsWriter, TargetProperties
-from nontrivial.formats.summary import SCHEMA
+from nontrivial.formats.summary import TARGET_SCHEMA
 from nontrivial.inference.across_seeds import t_interval
 
 CLASSES = [f"c{i}" for i in range(4)]
@@ -123,7 +123,7 @@ def with_three_seeds(arguments, folder):
 
 def test_a_target_file_has_the_columns_of_the_summary(classification):
     table = run(classification)
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(TARGET_SCHEMA)
     row = table.to_pylist()[0]
     for key in set(SETTINGS) - {"parameters", "seeds"}:
         assert row[key] == SETTINGS[key]

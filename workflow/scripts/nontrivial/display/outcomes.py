@@ -3,6 +3,7 @@
 Figures, tables and claims all read the results with this module, so that they agree.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
-from nontrivial.formats.summary import PRIMARY, ROUNDING, primary_rows, read
+from nontrivial.formats.summary import PRIMARY, ROUNDING, primary_rows, read, read_margins
 from nontrivial.targets import ZEROING
 
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}
@@ -28,6 +29,18 @@ class SeedOutcome:
     low: float | None
     high: float | None
     drop: float
+    empty: int | None = None  # subjects without foreground, left out
+
+
+@dataclass(frozen=True)
+class MarginOutcome:
+    """The tests and the verdict of one target at one margin; None as in :class:`Outcome`."""
+
+    p_nontrivial: float | None
+    p_nontrivial_holm: float | None
+    p_trivial: float | None
+    p_trivial_holm: float | None
+    verdict: str | None
 
 
 @dataclass(frozen=True)
@@ -44,15 +57,26 @@ class Outcome:
         block: layer block that all kernels share, else None.
         live_weights: weights of the zeroed kernels that can meet data at this input size.
         total_weights: all weights of the zeroed kernels.
-        status: ``ok``, ``cut`` (constant output, by construction) or ``no_effect``.
+        status: ``ok``, ``cut`` (constant output, by construction) or ``no_effect``; None over seeds
+            that differ.
         value: the metric; mean over seeds.
-        low: lower end of its 95% interval (over seeds if there are several, else of test sampling).
+        low: lower end of its 95% interval, over test units and, with several seeds, over seeds.
         high: upper end.
         drop: baseline - value; positive is worse.
         drop_low: lower end of its 95% interval.
         drop_high: upper end.
-        verdict: ``non-trivial``, ``trivial``, ``undecided``, or None without an interval.
-        p_holm: p-value corrected over the experiment's targets; None with several seeds.
+        verdict: ``non-trivial``, ``trivial``, ``harmful`` or ``undecided``; None for the baseline,
+            without an interval, with two seeds, and for any status but ``ok``.
+        p_holm: p-value of the test that the drop is 0, corrected over the experiment's targets;
+            None where there is no verdict, like all p-values.
+        p_nontrivial: of the test that the drop is at most the margin.
+        p_nontrivial_holm: the same, corrected.
+        p_trivial: of the test that the drop is at least the margin.
+        p_trivial_holm: the same, corrected.
+        drop_share: drop as a share of what the baseline is above chance; None if it is not above.
+        n_for_trivial: number of test units with which a target can be trivial; None if there are
+            enough.
+        margins: tests and verdict by margin, 0.01, 0.02, 0.05 and the configured one.
         seeds: results of each seed, in increasing order.
     """
 
@@ -65,7 +89,7 @@ class Outcome:
     block: int | None
     live_weights: int | None
     total_weights: int | None
-    status: str
+    status: str | None
     value: float
     low: float | None
     high: float | None
@@ -74,6 +98,13 @@ class Outcome:
     drop_high: float | None
     verdict: str | None
     p_holm: float | None
+    p_nontrivial: float | None
+    p_nontrivial_holm: float | None
+    p_trivial: float | None
+    p_trivial_holm: float | None
+    drop_share: float | None
+    n_for_trivial: int | None
+    margins: Mapping[float, MarginOutcome]
     seeds: tuple[SeedOutcome, ...]
 
 
@@ -93,7 +124,8 @@ class ExperimentOutcomes:
         demonstration: whether the data allow no inference.
         units: number of test samples or subjects per seed; None if the seeds differ.
         baseline: the unchanged network.
-        targets: all other targets, in canonical order.
+        targets: all other targets that have a value, in canonical order.
+        without_value: status of each target without one (``undefined``, ``not_finite``), by name.
     """
 
     experiment: str
@@ -108,6 +140,7 @@ class ExperimentOutcomes:
     units: int | None
     baseline: Outcome
     targets: tuple[Outcome, ...]
+    without_value: Mapping[str, str]
 
     @property
     def task(self) -> str:
@@ -124,22 +157,24 @@ class ExperimentOutcomes:
         return [outcome for outcome in self.targets if outcome.kind in kinds]
 
 
-def read_results(summary: Path, across_seeds: Path) -> tuple[pa.Table, pa.Table]:
-    """Read both tables of results.
+def read_results(
+    summary: Path, across_seeds: Path, margins: Path
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Read the three tables of results.
 
     Raises:
         UserError: a file cannot be read, lacks a column or has an impossible row.
     """
-    return read(summary), read(across_seeds)
+    return read(summary), read(across_seeds), read_margins(margins)
 
 
 def select_outcomes(
-    summary: pa.Table, across_seeds: pa.Table, experiment: str
+    summary: pa.Table, across_seeds: pa.Table, margins: pa.Table, experiment: str
 ) -> ExperimentOutcomes:
     """Return the results of one experiment under zeroing.
 
     Raises:
-        UserError: the summary has no rows of it, or the two tables contradict each other.
+        UserError: the summary has no rows of it, or the tables contradict each other.
     """
     seeds: dict[str, list[dict]] = {}
     for row in _primary_rows(summary, experiment):
@@ -151,12 +186,20 @@ def select_outcomes(
             " add the experiment to the configuration and run the workflow"
         )
     across = {row["target"]: row for row in _primary_rows(across_seeds, experiment)}
-    if "baseline" not in seeds or not _fit(seeds, across):
+    by_margin: dict[str, dict[float, MarginOutcome]] = {}
+    for row in _primary_rows(margins, experiment):
+        if row["seed"] is None:
+            by_margin.setdefault(row["target"], {})[row["margin"]] = _margin_outcome(row)
+    if "baseline" not in seeds or not _fit(seeds, across) or set(by_margin) != set(seeds):
         raise UserError(
-            f"summary.parquet and across_seeds.parquet do not have the same results of"
-            f" {experiment!r}; delete both and run the workflow again"
+            f"summary.parquet, across_seeds.parquet and margins.parquet do not have the same"
+            f" results of {experiment!r}; delete all three and run the workflow again"
         )
-    outcomes = [_outcome(rows, across[target]) for target, rows in seeds.items()]
+    outcomes = [
+        _outcome(rows, across[target], by_margin[target])
+        for target, rows in seeds.items()
+        if across[target]["value"] is not None
+    ]
     baseline = next(outcome for outcome in outcomes if outcome.kind == "baseline")
     row = across["baseline"]
     return ExperimentOutcomes(
@@ -172,6 +215,11 @@ def select_outcomes(
         units=row["n"],
         baseline=baseline,
         targets=tuple(outcome for outcome in outcomes if outcome is not baseline),
+        without_value={
+            target: next(row["status"] for row in rows if row["value"] is None)
+            for target, rows in seeds.items()
+            if across[target]["value"] is None
+        },
     )
 
 
@@ -214,14 +262,25 @@ def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
     return set(across) == set(seeds) and all(
         across[target]["seeds"] == len(rows) == len(seeds["baseline"])
         and all(
-            abs(fmean(row[name] for row in rows) - across[target][name]) < ROUNDING
+            _is_mean([row[name] for row in rows], across[target][name])
             for name in ("value", "drop")
         )
         for target, rows in seeds.items()
     )
 
 
-def _outcome(rows: list[dict], across: dict) -> Outcome:
+def _is_mean(values: list[float | None], mean: float | None) -> bool:
+    """Tell whether it is the mean; without one of the values there is none."""
+    if mean is None or None in values:
+        return mean is None and None in values
+    return abs(fmean(values) - mean) < ROUNDING
+
+
+def _margin_outcome(row: dict) -> MarginOutcome:
+    return MarginOutcome(**{name: row[name] for name in MarginOutcome.__dataclass_fields__})
+
+
+def _outcome(rows: list[dict], across: dict, margins: dict[float, MarginOutcome]) -> Outcome:
     return Outcome(
         target=across["target"],
         kind=across["kind"],
@@ -241,6 +300,13 @@ def _outcome(rows: list[dict], across: dict) -> Outcome:
         drop_high=across["drop_high"],
         verdict=across["verdict"],
         p_holm=across["p_holm"],
+        p_nontrivial=across["p_nontrivial"],
+        p_nontrivial_holm=across["p_nontrivial_holm"],
+        p_trivial=across["p_trivial"],
+        p_trivial_holm=across["p_trivial_holm"],
+        drop_share=across["drop_share"],
+        n_for_trivial=across["n_for_trivial"],
+        margins=margins,
         seeds=tuple(
             SeedOutcome(
                 seed=row["seed"],
@@ -249,6 +315,7 @@ def _outcome(rows: list[dict], across: dict) -> Outcome:
                 low=row["value_low"],
                 high=row["value_high"],
                 drop=row["drop"],
+                empty=row["empty"],
             )
             for row in sorted(rows, key=lambda row: row["seed"])
         ),

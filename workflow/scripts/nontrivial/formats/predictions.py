@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from nontrivial.errors import UserError
 from nontrivial.formats import parquet
 from nontrivial.formats.canonical import canonical
+from nontrivial.formats.summary import STATUSES, WITHOUT_VALUE
 
 METADATA = "nontrivial"  # key in the metadata of the Parquet schema
 REPORT = "nontrivial.report"  # key in the metadata of the Parquet file
-STATUSES = ("ok", "cut", "no_effect")
 
 _TARGET = [
     ("sample", pa.int32()),
@@ -52,7 +52,9 @@ class TargetProperties:
     """A target's properties beside its predictions.
 
     Attributes:
-        status: ``ok``, ``cut`` (the output cannot depend on the input) or ``no_effect``.
+        status: ``ok``, ``cut`` (the output cannot depend on the input), ``no_effect``,
+            ``undefined`` (the intervention cannot be done there) or ``not_finite``. The last two
+            have no predictions.
         live_weights: weights of its kernels that can meet data at this input size.
         total_weights: all weights of its kernels.
     """
@@ -121,7 +123,7 @@ class PredictionsWriter:
 
 def read_target(
     path: Path, target: str, task: str, columns: Sequence[str]
-) -> tuple[TargetProperties, dict[str, np.ndarray]]:
+) -> tuple[TargetProperties, dict[str, np.ndarray] | None]:
     """Read one target's row group and no other.
 
     Args:
@@ -131,7 +133,8 @@ def read_target(
         columns: names of columns without nulls.
 
     Returns:
-        The target's properties and the columns, each (rows,).
+        The target's properties and the columns, each (rows,); None in place of the columns where
+        the target's status says that it has no predictions.
 
     Raises:
         UserError: the file cannot be read, does not hold the target, or a column is missing,
@@ -141,6 +144,8 @@ def read_target(
     with parquet.opened(path) as file:
         parquet.require_columns(file, ["target", *columns], path)
         properties = _properties(file, target, path)
+        if properties.status in WITHOUT_VALUE:
+            return properties, None
         index = file.schema_arrow.names.index("target")
         groups = [i for i in range(file.num_row_groups) if _holds(file, i, index, target)]
         table = file.read_row_groups(groups, columns=schema.names)

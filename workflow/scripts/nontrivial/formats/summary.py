@@ -4,6 +4,9 @@ Target files, ``summary.parquet`` and ``across_seeds.parquet`` have the same col
 file holds the rows of one target: one per seed, metric, class and unit, and the same over all
 seeds, where ``seed`` is null. The summary holds the rows per seed of all targets of all
 experiments, ``across_seeds.parquet`` the rows over seeds. All intervals are at 95%.
+
+``margins.parquet`` holds the one-sided tests and the verdict of every primary row at several
+margins. Until they are collected, they are in the column ``margins`` of the target files.
 """
 
 import enum
@@ -48,6 +51,10 @@ _REAL, _INDEX, _COUNT = pa.float64(), pa.int32(), pa.int64()
 _NAMED = Flag.REQUIRED | Flag.SHARED | Flag.SETTING
 _OPTIONAL = Flag.SHARED | Flag.SETTING
 
+STATUSES = ("ok", "cut", "no_effect", "undefined", "not_finite")
+WITHOUT_VALUE = ("undefined", "not_finite")  # such a target has no predictions and no value
+VERDICTS = ("non-trivial", "trivial", "harmful", "undecided")
+
 # "Null for now": no program fills the column yet.
 FIELDS = (
     Field("experiment", _TEXT, _NAMED | Flag.IDENTITY | Flag.FAMILY),
@@ -71,7 +78,7 @@ FIELDS = (
     Field("block", _INDEX, _OPTIONAL),
     Field("live_weights", _COUNT, Flag.SHARED),
     Field("total_weights", _COUNT, Flag.SHARED),
-    Field("status", _TEXT, Flag.REQUIRED_PER_SEED),  # ok, cut, no_effect
+    Field("status", _TEXT, Flag.REQUIRED_PER_SEED),  # one of STATUSES; null over seeds that differ
     Field("metric", _TEXT, Flag.REQUIRED | Flag.IDENTITY | Flag.FAMILY),
     Field("class", _TEXT, Flag.IDENTITY),  # null: all classes
     Field("unit", _TEXT, Flag.REQUIRED | Flag.IDENTITY),  # sample, subject, slice, pooled
@@ -83,26 +90,35 @@ FIELDS = (
     Field("drop", _REAL),  # baseline - value: positive is worse
     Field("drop_low", _REAL),
     Field("drop_high", _REAL),
-    Field("drop_share", _REAL),  # drop / (baseline - chance); null for now
-    Field("df", _REAL),  # degrees of freedom; null for now
+    Field("drop_share", _REAL),  # drop / (baseline - chance)
+    Field("df", _REAL),  # degrees of freedom of a t interval of the drop
     Field("p_value", _REAL, Flag.SHARE),
-    Field("p_holm", _REAL, Flag.SHARE),  # null in target files
+    Field("p_holm", _REAL, Flag.SHARE),  # corrected p are null in target files
     Field("margin", _REAL, _NAMED),
     Field("epoch", _INDEX, Flag.SHARED | Flag.IDENTITY | Flag.FAMILY),  # of a snapshot; null: last
-    Field("p_nontrivial", _REAL, Flag.SHARE),  # null for now, like the next three
+    Field("p_nontrivial", _REAL, Flag.SHARE),  # of the test that drop <= margin
     Field("p_nontrivial_holm", _REAL, Flag.SHARE),
-    Field("p_trivial", _REAL, Flag.SHARE),
+    Field("p_trivial", _REAL, Flag.SHARE),  # of the test that drop >= margin
     Field("p_trivial_holm", _REAL, Flag.SHARE),
-    Field("verdict", _TEXT),  # non-trivial, trivial, undecided
+    Field("verdict", _TEXT),  # non-trivial, trivial, harmful, undecided
     Field("b", _COUNT),  # samples right at baseline and wrong here
     Field("c", _COUNT),  # samples wrong at baseline and right here
     Field("demonstration", pa.bool_(), Flag.REQUIRED | Flag.SHARED),  # data that allow no inference
     Field("seeds", _COUNT, Flag.REQUIRED),  # number of seeds behind the row
-    Field("covers", _TEXT, Flag.REQUIRED),  # what intervals cover: training seeds or test sampling
+    Field("covers", _TEXT, Flag.REQUIRED),  # which randomness the intervals cover
     Field("value_sd", _REAL),  # standard deviation over seeds
     Field("drop_sd", _REAL),
+    Field("empty", _COUNT),  # subjects without foreground (of the class), left out of Dice
+    Field("false_positive_ml", _REAL),  # predicted foreground in an empty subject, mean
+    Field("n_for_trivial", _COUNT),  # units needed for a trivial target; null where n suffices
 )
 SCHEMA = pa.schema([(field.name, field.type) for field in FIELDS])
+
+_P_BY_MARGIN = ("p_nontrivial", "p_trivial")
+MARGIN_LIST = pa.list_(
+    pa.struct([("margin", _REAL), *((name, _REAL) for name in _P_BY_MARGIN), ("verdict", _TEXT)])
+)
+TARGET_SCHEMA = SCHEMA.append(pa.field("margins", MARGIN_LIST))  # null but in primary rows
 
 # The metric that carries the verdict and is tested, by task.
 PRIMARY = {"classification": "accuracy", "segmentation": "dice"}
@@ -139,9 +155,19 @@ def primary_rows(table: pa.Table) -> pa.ChunkedArray:
     return pc.and_(is_metric, pc.is_null(table["class"]))
 
 
+MARGINS_SCHEMA = parquet.select(
+    SCHEMA,
+    [
+        *names(Flag.IDENTITY),
+        "margin",
+        *("p_nontrivial", "p_nontrivial_holm", "p_trivial", "p_trivial_holm", "verdict"),
+    ],
+)
+
+
 def write_target(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a target file; columns that a row lacks are null."""
-    parquet.write(pa.Table.from_pylist(rows, schema=SCHEMA), path, **FEW_ROWS)
+    parquet.write(pa.Table.from_pylist(rows, schema=TARGET_SCHEMA), path, **FEW_ROWS)
 
 
 def read(path: Path) -> pa.Table:
@@ -152,6 +178,23 @@ def read(path: Path) -> pa.Table:
     """
     table = parquet.read(path, SCHEMA)
     check(table, lambda row: path)
+    return table
+
+
+def read_margins(path: Path) -> pa.Table:
+    """Read ``margins.parquet``: a row per primary row of the results and margin.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, has a p-value that is not between 0
+            and 1, or has a margin twice.
+    """
+    table = parquet.read(path, MARGINS_SCHEMA)
+    for name in ("margin", "p_nontrivial", "p_nontrivial_holm", "p_trivial", "p_trivial_holm"):
+        if pc.any(pc.invert(_is_within(table[name], 0, 1))).as_py():
+            raise UserError(f"{path}: {name} is not between 0 and 1; {parquet.REMEDY}")
+    keys = [*names(Flag.IDENTITY), "margin"]
+    if len(table.group_by(keys, use_threads=False).aggregate([])) < len(table):
+        raise UserError(f"{path}: a target has two rows of one margin; {parquet.REMEDY}")
     return table
 
 
@@ -191,9 +234,18 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
         yield f"{name} is empty", pc.is_null(table[name])
     for name in names(Flag.REQUIRED_PER_SEED):
         yield f"{name} is empty", pc.and_(per_seed, pc.is_null(table[name]))
+    for name in ("status", "verdict"):
+        known = pa.array(STATUSES if name == "status" else VERDICTS)
+        unknown = pc.and_(pc.is_valid(table[name]), pc.invert(pc.is_in(table[name], known)))
+        yield f"{name} is not one of {', '.join(known.to_pylist())}", unknown
     is_primary = primary_rows(table)
-    for name in ("value", "baseline", "drop"):
-        yield f"{name} is empty", pc.and_(is_primary, pc.is_null(table[name]))
+    # Over seeds that differ in the status it is null, and one of them may lack a value.
+    may_lack = pc.or_(
+        pc.is_null(table["status"]), pc.is_in(table["status"], pa.array(WITHOUT_VALUE))
+    )
+    has_value = pc.and_(is_primary, pc.invert(may_lack))
+    for name, rows in (("value", has_value), ("baseline", is_primary), ("drop", has_value)):
+        yield f"{name} is empty", pc.and_(rows, pc.is_null(table[name]))
     for field in SCHEMA:
         if pa.types.is_floating(field.type):
             yield f"{field.name} is not a finite number", pc.invert(pc.is_finite(table[field.name]))
@@ -210,11 +262,17 @@ def _problems(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for name in ("value", "drop"):
         reversed_ = pc.greater(table[f"{name}_low"], table[f"{name}_high"])
         yield f"the interval of {name} is reversed", reversed_
-    yield "n is negative", pc.less(table["n"], 0)
+    for name in ("n", "empty", "false_positive_ml", "n_for_trivial"):
+        yield f"{name} is negative", pc.less(table[name], 0)
     yield "seeds is less than 1", pc.less(table["seeds"], 1)
     yield "b or c is negative", pc.less(pc.min_element_wise(table["b"], table["c"]), 0)
     changed = pc.add(table["b"], table["c"])
     yield "b and c are more than n", pc.greater(changed, table["n"])
+
+
+def _is_within(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:
+    """Tell where a value is in the range; null where it is null, False where it is NaN."""
+    return pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
 
 
 def _outside(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nontrivial.errors import UserError
 from nontrivial.execution.parent_process import end_with_parent
 from nontrivial.formats import parquet
-from nontrivial.formats.summary import SCHEMA, Flag, check, names, primary_rows
+from nontrivial.formats.summary import TARGET_SCHEMA, Flag, check, names, primary_rows
 
 FILES_AT_A_TIME = 500  # per process
 OVER_SEEDS = -1  # in place of null in an array of seeds
@@ -23,6 +23,8 @@ _SEPARATOR = "\t"  # no kernel's path has one: kernel tables are tab-separated
 
 def read_targets(files: Sequence[Path], processes: int = 1) -> pa.Table:
     """Return the rows of all target files, in the order of ``files`` and of rows in each.
+
+    They have the summary's columns and ``margins``.
 
     Args:
         files: one per target.
@@ -72,17 +74,17 @@ def _read_part(files: Sequence[Path]) -> _Part:
     counts = [table.num_rows for table in tables]
     # One chunk: the columns of many small tables take ten times the memory of their rows. The
     # cast unifies names that do not count in a comparison, those of a list's items.
-    return _Part(pa.concat_tables(tables).combine_chunks().cast(SCHEMA), counts)
+    return _Part(pa.concat_tables(tables).combine_chunks().cast(TARGET_SCHEMA), counts)
 
 
 def _read_target(path: Path) -> pa.Table:
     with parquet.opened(path) as file:
-        parquet.require_columns(file, SCHEMA.names, path)
+        parquet.require_columns(file, TARGET_SCHEMA.names, path)
         # All columns: naming them takes three times as long.
         table = file.read(use_threads=False)
     if not table.num_rows:
         raise UserError(f"{path}: has no rows; {parquet.REMEDY}")
-    return parquet.conform(table, SCHEMA, path)
+    return parquet.conform(table, TARGET_SCHEMA, path)
 
 
 def _require_one_target_each(

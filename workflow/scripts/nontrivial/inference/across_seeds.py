@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from nontrivial.inference.confidence import CONFIDENCE
-from nontrivial.inference.measurement import TRAINING_SEEDS, Measurement
+from nontrivial.inference.measurement import SEEDS_AND_TEST_SAMPLING, Measurement
 from nontrivial.inference.student import t_quantile
 
 
@@ -38,7 +38,7 @@ def over_seeds(measurements: Sequence[Measurement]) -> Measurement:
         drop_low=drop_low,
         drop_high=drop_high,
         seeds=len(measurements),
-        covers=TRAINING_SEEDS,
+        covers=SEEDS_AND_TEST_SAMPLING,
         value_sd=statistics.stdev(values) if values else None,
         drop_sd=statistics.stdev(drops) if drops else None,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-TRAINING_SEEDS = "training seeds"
+SEEDS_AND_TEST_SAMPLING = "training seeds and test sampling, not the choice of training data"
 TEST_SAMPLING = "test sampling only"
 
 
