@@ -138,7 +138,7 @@ def search(masks: Tensor, classes: int, grid: Grid, iterations: int) -> np.ndarr
         enlarged = grid.upsampling(logits)
         if iteration % CHECK == 0:
             answer = confusions(enlarged.detach().max(dim=1).indices, masks, classes)
-            score = float(subject_dice(np.zeros(len(masks)), answer).mean())
+            score = mean_dice(subject_dice(np.zeros(len(masks)), answer))
             if score > best_score:
                 best, best_score = answer, score
             if best_score == 1:
@@ -176,7 +176,7 @@ def search_split(
     best[:, 0, 0] = pixels  # correct for slices without foreground
     for subject, rows in groups(masks, subjects, max(1, PIXELS // pixels)):
         best[rows] = search(torch.from_numpy(masks[rows]), classes, grid, iterations)
-        score = subject_dice(subjects[rows], best[rows]).mean()
+        score = mean_dice(subject_dice(subjects[rows], best[rows]))
         log.info("%s: %.4f after %d iterations", subject, score, iterations)
     return best
 
@@ -233,8 +233,15 @@ def figures(subjects: np.ndarray, confusions: np.ndarray, names: list[str]) -> d
     }
 
 
+def mean_dice(dice: np.ndarray) -> float:
+    """Return the mean over subjects of the mean over the classes that they have."""
+    dice = dice.reshape(len(dice), -1)
+    kept = dice[~np.isnan(dice).all(axis=1)]
+    return float(np.nanmean(kept, axis=1).mean())
+
+
 def rounded(dice: np.ndarray) -> float:
-    return round(float(dice.mean()), 6)
+    return round(mean_dice(dice), 6)
 
 
 @torch.inference_mode()

@@ -72,7 +72,12 @@ def write_dataset(path: Path, task: str, classes: list[str], demonstration: bool
     return path
 
 
-def write_samples(path: Path, labels: list | None = None, subjects: list | None = None) -> Path:
+def write_samples(
+    path: Path,
+    labels: list | None = None,
+    subjects: list | None = None,
+    pixel_ml: float | None = None,
+) -> Path:
     n = len(labels if labels is not None else subjects)
     table = pa.table(
         {
@@ -81,6 +86,7 @@ def write_samples(path: Path, labels: list | None = None, subjects: list | None 
             "source": pa.array([f"file{i}" for i in range(n)]),
             "slice": pa.array(range(n) if subjects else [None] * n, pa.int32()),
             "label": pa.array([None] * n if labels is None else labels, pa.int64()),
+            "pixel_ml": pa.array([pixel_ml] * n, pa.float64()),
         }
     )
     pq.write_table(table, path)

@@ -5,7 +5,8 @@ The workflow starts this program once per target, so it imports numpy and pyarro
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +14,55 @@ import numpy as np
 from nontrivial.errors import UserError
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import replacing
+from nontrivial.execution.command_line import log
 from nontrivial.execution.without_pandas import block_pandas
+from nontrivial.formats import parquet
 from nontrivial.formats import samples as sample_tables
 from nontrivial.formats.canonical import canonical
 from nontrivial.formats.dataset import Description, read_description
 from nontrivial.formats.predictions import TargetProperties, read_target
 from nontrivial.formats.summary import Flag, is_primary, names, write_target
-from nontrivial.inference.across_seeds import over_seeds
 from nontrivial.inference.classification_metrics import (
-    accuracy_measurements,
-    log_probability_measurement,
+    classification_scores,
+    log_probability_scores,
 )
+from nontrivial.inference.comparison import compare, margins_beside
 from nontrivial.inference.measurement import Measurement
 from nontrivial.inference.random_streams import generator
+from nontrivial.inference.scores import Scores
 from nontrivial.inference.segmentation_metrics import (
     Counts,
-    pooled_measurements,
-    slice_measurements,
-    subject_measurements,
+    pooled_scores,
+    slice_scores,
+    subject_scores,
 )
-from nontrivial.inference.verdict import verdict
 
 SETTINGS = ("seeds", *names(Flag.SETTING))
 PREDICTED = {
     "classification": ("sample", "predicted", "log_prob"),
     "segmentation": ("sample", "class", "tp", "fp", "fn"),
 }
-SAMPLES = {"classification": ("label",), "segmentation": ("subject",)}
-MARGINS = (0.01, 0.02, 0.05)  # beside the configured one
 LARGEST_LOG_PROBABILITY = 1e-3  # 0, with room for float32 rounding
+OF_DROP = ("drop_low", "drop_high", "drop_share", "drop_sd", "df", "b", "c")
 
 Columns = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The samples of the evaluated split.
+
+    Attributes:
+        sample: row numbers, (N,).
+        label: true class numbers; None for a segmentation.
+        subject: subject of each sample; None where there are no subjects.
+        pixel_ml: volume of a pixel in ml; NaN where it is not known.
+    """
+
+    sample: np.ndarray
+    label: np.ndarray | None
+    subject: np.ndarray | None
+    pixel_ml: np.ndarray
 
 
 def evaluate_target(
@@ -57,7 +76,7 @@ def evaluate_target(
 ) -> None:
     """Write the rows of one target: per seed, then over all seeds.
 
-    ``p_holm`` is null, because it depends on the other targets.
+    Corrected p-values are null, because they depend on the other targets.
 
     Args:
         settings: ``seeds``, and the target's own columns of the summary (:data:`SETTINGS`).
@@ -73,33 +92,73 @@ def evaluate_target(
     """
     _require_settings(settings, predictions, baseline)
     description = read_description(dataset)
-    table = sample_tables.read_columns(samples, SAMPLES[description.task])
-    if description.task == "classification":
-        _require_classes(table["label"], description, f"{samples}: label")
+    table = _samples(samples, description)
     seeds = settings["seeds"]
-    stored, measured = [], []
-    for seed, changed_path, clean_path in zip(seeds, predictions, baseline, strict=True):
-        properties, changed = _read(changed_path, stored_as, table, samples, description)
-        _, clean = _read(clean_path, "baseline", table, samples, description)
+    read = partial(_read, table=table, samples=samples, description=description)
+    stored, changed, clean = [], [], []
+    for changed_path, clean_path in zip(predictions, baseline, strict=True):
+        properties, columns = read(changed_path, stored_as)
         stored.append(properties)
-        if description.task == "classification":
-            measured.append(_classification(table["label"], changed, clean, description))
-        else:
-            _require_same_truth(changed, clean, changed_path)
-            measured.append(
-                _segmentation(table["subject"], changed, clean, description, settings, seed)
+        changed.append(columns)
+        _, columns = read(clean_path, "baseline")
+        if columns is None:
+            raise UserError(
+                f"{clean_path}: the unchanged network has no predictions; train it again"
             )
+        clean.append(columns)
+    if description.task == "classification":
+        scores = _classification(table, changed, clean, description)
+    else:
+        for path, one in zip([*predictions, *baseline], [*changed, *clean], strict=True):
+            if one is not None:
+                _require_same_truth(one, clean[0], path)
+        scores = _segmentation(table, changed, clean, description, samples)
+    if settings["kind"] == "baseline":
+        _warn_of_unlearned(scores, settings)
+    measured = [
+        compare([one.of_seed(i) for one in scores], settings["margin"], _randomness(settings, seed))
+        for i, seed in enumerate(seeds)
+    ]
+    over_seeds = measured[0]
+    if len(seeds) > 1:
+        over_seeds = compare(scores, settings["margin"], _randomness(settings, seeds))
     groups = [
         *zip(seeds, map(dataclasses.asdict, stored), measured, strict=True),
-        (None, _common(stored), [over_seeds(rows) for rows in zip(*measured, strict=True)]),
+        (None, _common(stored), over_seeds),
     ]
     rows = [
-        _row(settings, description, properties, seed, _reported(measurement, settings, description))
+        _row(settings, description, properties, seed, measurement)
         for seed, properties, measurements in groups
         for measurement in measurements
     ]
     with replacing(output) as temporary:
         write_target(temporary, rows)
+
+
+def _samples(path: Path, description: Description) -> Samples:
+    is_classification = description.task == "classification"
+    columns = sample_tables.read_columns(path, ("label",) if is_classification else ())
+    if is_classification:
+        _require_classes(columns["label"], description, f"{path}: label")
+    optional = parquet.select(sample_tables.SCHEMA, ["subject", "pixel_ml"])
+    table = parquet.read(path, optional)
+    missing = table["subject"].null_count
+    if missing and (not is_classification or missing < table.num_rows):
+        raise UserError(
+            f"{path}: column subject has {missing} empty fields of {table.num_rows}; give every"
+            f" sample its subject{', or none' if is_classification else ''}, and prepare again"
+        )
+    return Samples(
+        columns["sample"],
+        columns.get("label"),
+        None if missing else table["subject"].to_numpy(),
+        table["pixel_ml"].to_numpy(),  # null becomes NaN
+    )
+
+
+def _randomness(settings: dict, seed: int | Sequence[int]) -> Callable[[str], np.random.Generator]:
+    """Return the random generator of each purpose."""
+    return partial(generator, seed, settings["kernels"])
 
 
 def _require_settings(settings: dict, predictions: list[Path], baseline: list[Path]) -> None:
@@ -117,12 +176,17 @@ def _require_settings(settings: dict, predictions: list[Path], baseline: list[Pa
 
 
 def _read(
-    path: Path, target: str, table: Columns, samples: Path, description: Description
-) -> tuple[TargetProperties, Columns]:
-    """Read a target and refuse predictions of other samples, or impossible ones."""
+    path: Path, target: str, table: Samples, samples: Path, description: Description
+) -> tuple[TargetProperties, Columns | None]:
+    """Read a target and refuse predictions of other samples, or impossible ones.
+
+    The columns are None where the target's status says that it has no predictions.
+    """
     task = description.task
     properties, columns = read_target(path, target, task, PREDICTED[task])
-    expected = table["sample"]
+    if columns is None:
+        return properties, None
+    expected = table.sample
     classes = len(description.classes)
     if task == "segmentation":
         expected = np.repeat(expected, classes)
@@ -135,7 +199,7 @@ def _read(
         _require_classes(columns["predicted"], description, f"{path}: predicted")
         _require_log_probabilities(columns["log_prob"], path)
     else:
-        if not np.array_equal(columns["class"], np.tile(np.arange(classes), len(table["sample"]))):
+        if not np.array_equal(columns["class"], np.tile(np.arange(classes), len(table.sample))):
             raise UserError(
                 f"{path}: its rows are not classes 0 to {classes - 1} of every sample; predict"
                 " again"
@@ -145,33 +209,64 @@ def _read(
 
 
 def _classification(
-    labels: np.ndarray, changed: Columns, clean: Columns, description: Description
-) -> list[Measurement]:
-    overall, *per_class = accuracy_measurements(
-        labels, changed["predicted"], clean["predicted"], description.classes
+    table: Samples,
+    changed: Sequence[Columns | None],
+    clean: Sequence[Columns],
+    description: Description,
+) -> list[Scores]:
+    assert table.label is not None
+
+    def stacked(seeds: Sequence[Columns | None], name: str) -> np.ndarray:
+        empty = np.full(len(table.sample), np.nan)
+        return np.stack([empty if one is None else one[name] for one in seeds]).astype(float)
+
+    def right(seeds: Sequence[Columns | None]) -> np.ndarray:
+        predicted = stacked(seeds, "predicted")
+        return np.where(np.isnan(predicted), np.nan, predicted == table.label)
+
+    overall, *per_class = classification_scores(
+        table.label, right(changed), right(clean), description.classes, table.subject
     )
-    certainty = log_probability_measurement(changed["log_prob"], clean["log_prob"])
+    certainty = log_probability_scores(
+        stacked(changed, "log_prob"), stacked(clean, "log_prob"), table.subject
+    )
     return [overall, certainty, *per_class]
 
 
 def _segmentation(
-    subjects: np.ndarray,
-    changed: Columns,
-    clean: Columns,
+    table: Samples,
+    changed: Sequence[Columns | None],
+    clean: Sequence[Columns],
     description: Description,
-    settings: dict,
-    seed: int,
-) -> list[Measurement]:
+    samples: Path,
+) -> list[Scores]:
+    assert table.subject is not None
     classes = description.classes
-    counts, before = _counts(changed, len(classes)), _counts(clean, len(classes))
-    resampling, flips = (
-        generator(seed, settings["kernels"], purpose) for purpose in ("bootstrap", "sign flip")
-    )
+    counts = [None if one is None else _counts(one, len(classes)) for one in changed]
+    before = [_counts(one, len(classes)) for one in clean]
+    of_subjects = subject_scores(table.subject, counts, before, classes, table.pixel_ml)
+    if not of_subjects[0].units:
+        raise UserError(f"{samples}: no subject has foreground; change how the data are split")
     return [
-        *subject_measurements(subjects, counts, before, classes, resampling, flips),
-        *slice_measurements(counts, before, classes),
-        *pooled_measurements(counts, before, classes),
+        *of_subjects,
+        *slice_scores(counts, before, classes),
+        *pooled_scores(counts, before, classes),
     ]
+
+
+def _warn_of_unlearned(scores: Sequence[Scores], settings: dict) -> None:
+    for row in scores:
+        if row.class_name and row.metric in ("accuracy", "dice") and not row.baseline.any():
+            what = "recall" if row.metric == "accuracy" else "Dice"
+            log.warning(
+                "%s: %s: %s is 0 in every %s of %s: training did not learn this class, so no"
+                " target can hurt it",
+                settings["experiment"],
+                row.class_name,
+                what,
+                row.unit,
+                settings["split"],
+            )
 
 
 def _counts(columns: Columns, classes: int) -> Counts:
@@ -209,7 +304,9 @@ def _require_same_truth(changed: Columns, clean: Columns, path: Path) -> None:
     truth, expected = (
         columns["tp"].astype(np.int64) + columns["fn"] for columns in (changed, clean)
     )
-    _refuse_counts(truth != expected, changed, path, "have another truth than the baseline's")
+    _refuse_counts(
+        truth != expected, changed, path, "have another truth than the first seed's baseline"
+    )
 
 
 def _refuse_counts(wrong: np.ndarray, columns: Columns, path: Path, problem: str) -> None:
@@ -226,19 +323,6 @@ def _common(stored: Sequence[TargetProperties]) -> dict:
     return first if same else {**first, "status": None}
 
 
-def _reported(row: Measurement, settings: dict, description: Description) -> Measurement:
-    """Leave out what the data do not allow to say."""
-    if settings["kind"] == "baseline":  # its drop is 0 by definition
-        row = dataclasses.replace(
-            row, drop_low=None, drop_high=None, drop_sd=None, p_value=None, b=None, c=None
-        )
-    if description.demonstration:
-        row = dataclasses.replace(
-            row, value_low=None, value_high=None, drop_low=None, drop_high=None, p_value=None
-        )
-    return row
-
-
 def _row(
     settings: dict,
     description: Description,
@@ -248,22 +332,32 @@ def _row(
 ) -> dict:
     row = dataclasses.asdict(measurement)
     row["class"] = row.pop("class_name")
-    judged = is_primary(row["metric"], row["class"])
+    judged = {at["margin"]: at for at in row.pop("at_margins")}
+    # Leave out what the data do not allow to say.
+    is_baseline = settings["kind"] == "baseline"  # its drop is 0 by definition
+    if is_baseline:
+        row |= dict.fromkeys(OF_DROP)
+    if description.demonstration:
+        row |= dict.fromkeys(
+            ["value_low", "value_high", "drop_low", "drop_high", "df", "n_for_trivial"]
+        )
+    if is_baseline or description.demonstration or properties["status"] != "ok":
+        row["p_value"] = None
+        judged = {}
+    margins = None
+    if is_primary(row["metric"], row["class"]):
+        margins = [
+            judged.get(margin, {"margin": margin}) for margin in margins_beside(settings["margin"])
+        ]
+        at = next(one for one in margins if one["margin"] == settings["margin"])
+        row |= {name: at.get(name) for name in ("p_nontrivial", "p_trivial", "verdict")}
     return {
         **{key: settings[key] for key in names(Flag.SETTING)},
         "parameters": canonical(settings["parameters"]),
         "seed": seed,
         **properties,
         **row,
-        "verdict": verdict(row["drop_low"], row["drop_high"], settings["margin"])
-        if judged
-        else None,
-        "margins": [
-            {"margin": margin, "verdict": verdict(row["drop_low"], row["drop_high"], margin)}
-            for margin in sorted({*MARGINS, settings["margin"]})
-        ]
-        if judged
-        else None,
+        "margins": margins,
         "demonstration": description.demonstration,
     }
 

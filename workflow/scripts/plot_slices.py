@@ -54,13 +54,18 @@ def plot_slices(settings: dict, dataset: Path, examples: Path, svg: Path, png: P
 
 
 def slice_dice(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
-    """Return the mean Dice over the foreground classes of one slice, maps of shape (H, W)."""
+    """Return the mean Dice over the foreground classes that one slice has, maps of shape (H, W).
+
+    It is NaN for a slice without foreground.
+    """
     numbers = np.arange(1, classes)[:, None, None]
     is_true, is_predicted = truth[None] == numbers, predicted[None] == numbers
     tp = (is_true & is_predicted).sum(axis=(1, 2))
     fp = (~is_true & is_predicted).sum(axis=(1, 2))
     fn = (is_true & ~is_predicted).sum(axis=(1, 2))
-    return float(dice(tp, fp, fn).mean())
+    score = dice(tp, fp, fn)
+    present = score[~np.isnan(score)]
+    return float(present.mean()) if len(present) else float("nan")
 
 
 def _draw(

@@ -348,4 +348,5 @@ def test_dice_of_a_slice():
     truth = np.array([[1, 1, 0], [0, 0, 0]])
     predicted = np.array([[1, 0, 0], [0, 0, 0]])
     assert slice_dice(truth, predicted, 2) == pytest.approx(2 / 3)
-    assert slice_dice(truth, predicted, 3) == pytest.approx((2 / 3 + 1) / 2)  # class 2: absent
+    assert slice_dice(truth, predicted, 3) == pytest.approx(2 / 3)  # class 2: absent
+    assert np.isnan(slice_dice(np.zeros_like(truth), predicted, 3))

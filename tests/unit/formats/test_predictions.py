@@ -85,3 +85,13 @@ def test_metadata_describe_the_targets_in_order(tmp_path):
         "live_weights": 7,
         "total_weights": 9,
     }
+
+
+@pytest.mark.parametrize("status", ["undefined", "not_finite"])
+def test_a_target_whose_status_says_so_has_no_predictions(tmp_path, status):
+    targets = {"layer-a": TargetProperties(status, 7, 9), "layer-b": TargetProperties("ok", 7, 9)}
+    writer = PredictionsWriter(tmp_path / "p.parquet", "classification", targets, {})
+    writer.write("layer-b", classification())
+    writer.close({})
+    found = read_target(tmp_path / "p.parquet", "layer-a", "classification", ["predicted"])
+    assert found == (targets["layer-a"], None)

@@ -1,5 +1,6 @@
 import made_results
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nontrivial.errors import UserError
@@ -42,6 +43,50 @@ def test_good_rows_pass():
 
 def test_rows_over_seeds_need_no_number_of_units():
     summary.check(table(seed=None, n=None, status=None), lambda row: "file")
+
+
+@pytest.mark.parametrize("status", summary.STATUSES)
+def test_every_status_passes_and_two_may_lack_a_value(status):
+    summary.check(table(status=status), lambda row: "file")
+    empty = dict.fromkeys(["value", "drop", "value_low", "value_high"])
+    lacks = table(status=status, **empty)
+    if status in ("undefined", "not_finite"):
+        summary.check(lacks, lambda row: "file")
+    else:
+        with pytest.raises(UserError, match="value is empty"):
+            summary.check(lacks, lambda row: "file")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("status", "fine", "status is not one of ok, cut, no_effect, undefined, not_finite"),
+        ("verdict", "good", "verdict is not one of non-trivial, trivial, harmful, undecided"),
+        ("empty", -1, "empty is negative"),
+        ("false_positive_ml", -0.5, "false_positive_ml is negative"),
+        ("n_for_trivial", -1, "n_for_trivial is negative"),
+        ("p_trivial", 1.5, "p_trivial is not between 0 and 1"),
+    ],
+)
+def test_values_that_cannot_be(column, value, problem):
+    with pytest.raises(UserError, match=problem):
+        summary.check(table(**{column: value}), lambda row: "file")
+
+
+def test_margins_read_back_and_are_checked(tmp_path):
+    rows = made_results.margin_rows(made_results.rows("e", "resnet18"))
+    path = tmp_path / "margins.parquet"
+
+    def written(rows):
+        pq.write_table(pa.Table.from_pylist(rows, schema=summary.MARGINS_SCHEMA), path)
+        return summary.read_margins(path)
+
+    assert len(written(rows)) == len(rows)
+    with pytest.raises(UserError, match=r"margins\.parquet: a target has two rows of one margin"):
+        written([*rows, rows[0]])
+    for value in (1.5, float("nan")):
+        with pytest.raises(UserError, match="p_trivial is not between 0 and 1"):
+            written([{**rows[0], "p_trivial": value}])
 
 
 @pytest.mark.parametrize("name", names(Flag.REQUIRED) + names(Flag.REQUIRED_PER_SEED)[1:])

@@ -1,36 +1,118 @@
+import math
+
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
-from nontrivial.inference.bootstrap import mean_intervals
+from nontrivial.inference.bootstrap import bootstrap_intervals, share_at_most
 
 
-def test_interval_agrees_with_scipys_percentile_bootstrap():
-    scores = np.random.default_rng(0).beta(8, 2, 52)
-    expected = bootstrap(
-        (scores,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)
+def interval_of(scores, seed=2):
+    (interval,) = bootstrap_intervals(np.asarray(scores)[:, None], np.random.default_rng(seed))
+    return interval
+
+
+def widened(n, confidence=0.95):
+    """Return the confidence level of a percentile interval with Hesterberg's tails."""
+    t = stats.t.ppf((1 + confidence) / 2, n - 1)
+    return 1 - 2 * stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
+
+
+@pytest.mark.parametrize("n", [6, 10, 34, 52])
+def test_interval_agrees_with_scipys_percentile_bootstrap_at_the_widened_level(n):
+    scores = np.random.default_rng(0).beta(8, 2, n)
+    expected = stats.bootstrap(
+        (scores,),
+        np.mean,
+        n_resamples=200_000,
+        batch=10_000,
+        confidence_level=widened(n),
+        method="percentile",
+        rng=np.random.default_rng(1),
     ).confidence_interval
-    low, high = mean_intervals(scores[:, None], np.random.default_rng(2))[0]
-    # Two draws of 10,000 resamples: the quantiles' own spread is about 2% of the width.
-    tolerance = 0.08 * (expected.high - expected.low)
-    assert low == pytest.approx(expected.low, abs=tolerance)
-    assert high == pytest.approx(expected.high, abs=tolerance)
+    found = interval_of(scores)
+    # The tail of 6 subjects is 0.24%, of which 10,000 resamples hold about 24.
+    tolerance = 0.06 * (expected.high - expected.low)
+    assert found.low == pytest.approx(expected.low, abs=tolerance)
+    assert found.high == pytest.approx(expected.high, abs=tolerance)
+
+
+def test_tails_are_wider_than_the_percentiles_with_few_subjects():
+    scores = np.random.default_rng(0).normal(size=8)
+    found = interval_of(scores)
+    low, high = np.quantile(found.means, [0.025, 0.975])
+    assert found.low < low
+    assert found.high > high
 
 
 def test_all_columns_come_from_the_same_resamples():
     scores = np.random.default_rng(0).random((30, 1))
-    intervals = mean_intervals(np.hstack([scores, scores + 1, -scores]), np.random.default_rng(4))
-    np.testing.assert_allclose(intervals[1], intervals[0] + 1, atol=1e-12)
-    np.testing.assert_allclose(intervals[2], -intervals[0][::-1], atol=1e-12)
+    columns = np.hstack([scores, scores + 1, -scores])
+    plain, shifted, turned = bootstrap_intervals(columns, np.random.default_rng(4))
+    assert (shifted.low, shifted.high) == pytest.approx((plain.low + 1, plain.high + 1))
+    assert (turned.low, turned.high) == pytest.approx((-plain.high, -plain.low))
 
 
 def test_a_constant_difference_has_an_interval_of_one_point():
-    intervals = mean_intervals(np.full((20, 1), 0.25), np.random.default_rng(0))
-    assert intervals.tolist() == [[0.25, 0.25]]
+    found = interval_of(np.full(20, 0.25))
+    assert (found.low, found.high) == (0.25, 0.25)
+    assert (found.p_above(0.2), found.p_below(0.2)) == (0.001, 1.0)
 
 
-def test_equal_generators_give_equal_bytes():
-    scores = np.random.default_rng(0).random((40, 3))
-    first = mean_intervals(scores, np.random.default_rng(9))
-    assert first.tobytes() == mean_intervals(scores, np.random.default_rng(9)).tobytes()
-    assert first.tobytes() != mean_intervals(scores, np.random.default_rng(8)).tobytes()
+def test_equal_generators_give_equal_resamples():
+    scores = np.random.default_rng(0).random(40)
+    assert interval_of(scores, 9).means.tolist() == interval_of(scores, 9).means.tolist()
+    assert interval_of(scores, 9).means.tolist() != interval_of(scores, 8).means.tolist()
+
+
+@pytest.mark.parametrize("n", [6, 34])
+def test_the_one_sided_limit_at_level_p_is_the_margin(n):
+    found = interval_of(np.random.default_rng(5).normal(0.02, 0.03, n))
+    for margin in np.quantile(found.means, [0.01, 0.2, 0.5, 0.9]):
+        p = found.p_above(margin)
+        assert 0.001 < p < 1
+        tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(p, n - 1))
+        assert np.quantile(found.means, tail) == pytest.approx(margin, abs=1e-9)
+        assert found.p_below(margin) >= 1 - p - 1e-9  # more where resamples are equal
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=6, max_size=20, unique=True),
+    st.floats(-0.5, 0.5),
+    st.floats(-1e-3, 1e-3),
+)
+def test_p_values_agree_with_the_limits(scores, margin, shift):
+    found = interval_of(scores)
+    for at in (margin, found.low + shift, found.high + shift):
+        if min(abs(at - found.low), abs(at - found.high)) > 1e-9:
+            assert (found.p_above(at) < 0.025) == (found.low > at)
+            assert (found.p_below(at) < 0.025) == (found.high < at)
+
+
+def test_a_small_p_is_that_of_the_t_test():
+    scores = np.random.default_rng(1).normal(0.3, 0.05, 30)
+    expected = stats.ttest_1samp(scores, 0.01, alternative="greater").pvalue
+    found = interval_of(scores)
+    assert found.p_above(0.01) == pytest.approx(expected, rel=1e-6)
+    assert expected < 1e-12
+    assert found.p_below(0.01) == 1.0
+
+
+def test_a_p_below_what_resamples_show_is_at_most_a_thousandth():
+    # One outlier: no resample is below the margin, but Student's t is not sure.
+    scores = np.array([0.011] * 20 + [3.0])
+    assert stats.ttest_1samp(scores, 0.01, alternative="greater").pvalue > 0.1
+    found = interval_of(scores)
+    assert found.low > 0.01
+    assert found.p_above(0.01) == 0.001
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.floats(0.001, 0.999))
+def test_the_share_inverts_numpys_quantile(values, probability):
+    ordered = np.sort(values)
+    value = np.quantile(ordered, probability)
+    share = share_at_most(ordered, value)
+    assert share >= probability - 1e-6
+    assert np.quantile(ordered, share) == pytest.approx(value, abs=1e-12)

@@ -10,25 +10,24 @@ COUNTS = arrays(np.int32, (7, 3), elements=st.integers(0, 128 * 128))
 
 
 def test_dice_of_hand_counts():
-    tp, fp, fn = np.array([[3, 0, 0], [0, 2, 0], [1, 0, 2]])
-    # 6/7; two false alarms and two misses without a hit are 0
+    tp, fp, fn = np.array([[3, 0, 0], [0, 2, 0], [1, 1, 2]])
+    # 6/7; false alarms and misses without a hit are 0
     np.testing.assert_allclose(dice(tp, fp, fn), [6 / 7, 0, 0])
 
 
-def test_dice_is_one_where_truth_and_prediction_are_empty():
-    zero = np.zeros((2, 3), dtype=np.int32)
-    np.testing.assert_array_equal(dice(zero, zero, zero), np.ones((2, 3)))
-
-
-def test_a_false_alarm_on_an_empty_slice_is_zero():
-    assert dice(np.array(0), np.array(5), np.array(0)) == 0
+@pytest.mark.parametrize("fp", [0, 5])
+def test_an_empty_truth_has_no_dice_whatever_is_predicted(fp):
+    assert np.isnan(dice(np.array(0), np.array(fp), np.array(0)))
 
 
 @given(COUNTS, COUNTS, COUNTS)
 def test_dice_is_between_zero_and_one_and_symmetric_in_the_errors(tp, fp, fn):
     score = dice(tp, fp, fn)
-    assert ((score >= 0) & (score <= 1)).all()
-    np.testing.assert_array_equal(score, dice(tp, fn, fp))
+    has_truth = tp + fn > 0
+    assert (np.isnan(score) == ~has_truth).all()
+    assert ((score[has_truth] >= 0) & (score[has_truth] <= 1)).all()
+    both = has_truth & (tp + fp > 0)
+    np.testing.assert_array_equal(score[both], dice(tp, fn, fp)[both])
 
 
 def test_counts_are_summed_over_slices_before_the_ratio():
@@ -37,7 +36,7 @@ def test_counts_are_summed_over_slices_before_the_ratio():
     fn = np.array([[0], [0], [0]])
     names, score = by_subject(["b", "b", "a"], tp, fp, fn)
     assert list(names) == ["a", "b"]
-    np.testing.assert_allclose(score, [[1.0], [20 / 21]])
+    np.testing.assert_allclose(score, [[np.nan], [20 / 21]])
 
 
 @given(COUNTS, COUNTS, COUNTS, st.permutations(range(7)))

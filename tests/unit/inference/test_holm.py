@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from nontrivial.inference.holm import holm, holm_by_family
 
@@ -42,6 +43,12 @@ def test_rejections_are_those_of_the_step_down_procedure(p_values, level):
 def test_holm_lies_between_the_raw_values_and_bonferroni(p_values):
     for p, a in zip(p_values, holm(p_values), strict=True):
         assert a <= min(1.0, len(p_values) * p) or a == pytest.approx(len(p_values) * p)
+
+
+@given(P_VALUES)
+def test_holm_agrees_with_statsmodels(p_values):
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(expected, rel=1e-9)
 
 
 @given(P_VALUES, st.randoms())

@@ -13,6 +13,7 @@ def test_seed_kernels_and_purpose_all_matter():
     streams = [
         draws(0, ["a"], "bootstrap"),
         draws(1, ["a"], "bootstrap"),
+        draws([0, 1], ["a"], "bootstrap"),
         draws(0, ["b"], "bootstrap"),
         draws(0, ["a", "b"], "bootstrap"),
         draws(0, ["a"], "sign flip"),

@@ -16,11 +16,17 @@ from prediction_files import (
 )
 
 import aggregate_results as program
-from aggregate_results import aggregate_results, corrected
+from aggregate_results import CORRECTED, aggregate_results, corrected
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
 from nontrivial.formats import target_files as reading
-from nontrivial.formats.summary import SCHEMA, TARGET_SCHEMA, write_target
+from nontrivial.formats.summary import (
+    MARGINS_SCHEMA,
+    SCHEMA,
+    TARGET_SCHEMA,
+    read_margins,
+    write_target,
+)
 from nontrivial.inference.holm import holm
 
 # Canonical order is not alphabetical; layer-z and shortcut-1 are one network.
@@ -139,6 +145,7 @@ def test_equal_kernel_sets_under_other_conditions_are_other_hypotheses(other):
         {"kind": "baseline", "kernels": []},
         {"status": "cut"},
         {"status": "no_effect"},
+        {"status": "undefined"},
         {"status": None},
         {"class": "cat"},
         {"metric": "dice_slice"},
@@ -168,6 +175,53 @@ def test_rows_that_test_nothing_are_left_out(outside):
 )
 def test_families_are_corrected_separately(other):
     assert corrected_rows(p_value_row("a", 0.02), p_value_row("b", 0.03, **other)) == [0.02, 0.03]
+
+
+@pytest.mark.parametrize("kind", ["shortcut", "block", "set"])
+def test_layers_shortcuts_blocks_and_sets_are_one_family(kind):
+    rows = [p_value_row("a", 0.02), p_value_row("b", 0.03, kind=kind)]
+    assert corrected_rows(*rows) == holm([0.02, 0.03])
+
+
+@pytest.mark.parametrize("kind", ["unit", "skip", "pair"])
+def test_units_skips_and_pairs_are_families_of_their_own(kind):
+    rows = [p_value_row("a", 0.02), p_value_row("b", 0.03, kind=kind)]
+    assert corrected_rows(*rows) == [0.02, 0.03]
+
+
+def test_each_of_the_three_tests_is_corrected_by_itself(tmp_path, target_files):
+    keys = [key for key in target_files if key[0] == "paper"]
+    summary, *_ = aggregate(tmp_path, [target_files[key] for key in keys])
+    rows = {r["target"]: r for r in primary(summary) if r["seed"] == 0}
+    tested = ("layer-z", "layer-a")
+    for name, adjusted in CORRECTED.items():
+        expected = holm([rows[target][name] for target in tested])
+        assert [rows[target][adjusted] for target in tested] == expected
+        assert rows["shortcut-1"][adjusted] == rows["layer-z"][adjusted]
+        assert rows["baseline"][adjusted] is rows["layer-stem"][adjusted] is None
+
+
+def test_margins_have_a_row_per_primary_row_and_margin(tmp_path, target_files):
+    summary, means, margins = aggregate(tmp_path, target_files.values())
+    assert margins.schema.equals(MARGINS_SCHEMA)
+    results = [*primary(summary), *primary(means)]
+    rows = margins.to_pylist()
+    assert len(rows) == 3 * len(results)
+    names = [name for name in MARGINS_SCHEMA.names if name != "margin"]
+    at_configured = [row for row in rows if row["margin"] == 0.01]
+    for row, result in zip(at_configured, results, strict=True):
+        assert [row[name] for name in names] == [result[name] for name in names]
+    for margin in (0.02, 0.05):
+        family = {
+            row["target"]: row
+            for row in rows
+            if (row["experiment"], row["seed"], row["margin"]) == ("paper", 1, margin)
+        }
+        z, a = holm([family[target]["p_trivial"] for target in ("layer-z", "layer-a")])
+        assert family["layer-z"]["p_trivial_holm"] == family["shortcut-1"]["p_trivial_holm"] == z
+        assert family["layer-a"]["p_trivial_holm"] == a
+        assert family["layer-stem"]["p_trivial"] is None
+    read_margins(tmp_path / "margins.parquet")
 
 
 def test_nothing_tested():

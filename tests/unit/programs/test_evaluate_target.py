@@ -20,10 +20,11 @@ from prediction_files import (
 import evaluate_target as program
 from evaluate_target import evaluate_target
 from nontrivial.errors import UserError
-from nontrivial.formats import samples
+from nontrivial.formats import samples, summary
 from nontrivial.formats.predictions import PredictionsWriter, TargetProperties
 from nontrivial.formats.summary import TARGET_SCHEMA
-from nontrivial.inference.across_seeds import t_interval
+from nontrivial.inference.measurement import SEEDS_AND_TEST_SAMPLING
+from nontrivial.inference.proportions import n_for_trivial
 
 CLASSES = [f"c{i}" for i in range(4)]
 TARGET = SETTINGS["target"]
@@ -152,6 +153,169 @@ def test_the_margin_decides_the_verdict(classification):
     assert (rows[0]["verdict"], rows[0]["margin"]) == ("trivial", 0.9)
 
 
+def test_every_primary_row_is_judged_at_several_margins(classification):
+    rows = per_seed(run(classification, settings={**SETTINGS, "margin": 0.3}))
+    assert [row["margins"] is not None for row in rows] == [True] + [False] * 5
+    by_margin = {at["margin"]: at for at in rows[0]["margins"]}
+    assert list(by_margin) == [0.01, 0.02, 0.05, 0.3]
+    for name in ("p_nontrivial", "p_trivial", "verdict"):
+        assert by_margin[0.3][name] == rows[0][name] is not None
+    assert by_margin[0.05]["p_nontrivial"] > by_margin[0.01]["p_nontrivial"]
+
+
+def test_the_drop_share_and_the_number_of_images_needed(classification):
+    table = run(classification)
+    labels = pq.read_table(classification["samples"]).column("label").to_numpy()
+    rows = per_seed(table)
+    chance = np.bincount(labels).max() / 400
+    expected = rows[0]["drop"] / (rows[0]["baseline"] - chance)
+    assert rows[0]["drop_share"] == pytest.approx(expected)
+    assert rows[0]["n_for_trivial"] is None  # 400 are enough at 0.01, but not at 0.001
+    strict = per_seed(run(classification, settings={**SETTINGS, "margin": 0.001}))[0]
+    assert strict["n_for_trivial"] == n_for_trivial(strict["baseline"], 400, 0.001) > 400
+    for name in ("drop_share", "n_for_trivial"):
+        assert [row[name] for row in rows[1:]] == [None] * 5
+
+
+def with_subjects(arguments, subjects):
+    labels = pq.read_table(arguments["samples"]).column("label").to_pylist()
+    write_samples(arguments["samples"], labels=labels, subjects=subjects)
+    return arguments
+
+
+def test_the_subject_is_the_unit_of_a_classification_that_has_them(classification):
+    names = [f"s{i // 20:02d}" for i in range(400)]
+    rows = per_seed(run(with_subjects(classification, names)))
+    assert {row["unit"] for row in rows} == {"subject"}
+    assert rows[0]["n"] == 20
+    predicted, baseline = (
+        pq.ParquetFile(classification[key][0]).read_row_group(-1 + last)["predicted"].to_numpy()
+        for key, last in (("predictions", 2), ("baseline", 1))
+    )
+    labels = pq.read_table(classification["samples"]).column("label").to_numpy()
+    right = (predicted == labels).reshape(20, 20).mean(axis=1)
+    before = (baseline == labels).reshape(20, 20).mean(axis=1)
+    assert rows[0]["value"] == pytest.approx(right.mean())
+    assert rows[0]["drop"] == pytest.approx((before - right).mean())
+    assert rows[0]["drop_low"] < rows[0]["drop"] < rows[0]["drop_high"]
+    assert rows[0]["b"] is rows[0]["c"] is None
+    assert rows[0]["p_value"] == 2 / 200_002 or rows[0]["p_value"] < 0.001
+
+
+def test_subjects_of_some_samples_only_are_refused(classification):
+    arguments = with_subjects(classification, [None] + ["a"] * 399)
+    with pytest.raises(UserError, match=r"samples.parquet: column subject has 1 empty fields"):
+        run(arguments)
+
+
+def seeds_with(arguments, folder, status):
+    """Arguments of two seeds, of which the second has a status and no predictions."""
+    properties = {TARGET: TargetProperties(status, 7, 9)}
+    path = folder / f"{status}.parquet"
+    PredictionsWriter(path, "classification", properties, {}).close({})
+    return {
+        **arguments,
+        "settings": {**SETTINGS, "seeds": [0, 1]},
+        "predictions": [*arguments["predictions"], path],
+        "baseline": arguments["baseline"] * 2,
+    }
+
+
+@pytest.mark.parametrize("status", ["undefined", "not_finite"])
+def test_a_target_without_predictions_has_no_value(classification, tmp_path, status):
+    table = run(seeds_with(classification, tmp_path, status))
+    rows = [row for row in table.to_pylist() if row["metric"] == "accuracy" and not row["class"]]
+    first, second, both = rows
+    assert first["verdict"] == "non-trivial"
+    assert (second["status"], both["status"]) == (status, None)
+    assert second["baseline"] == first["baseline"] == both["baseline"]
+    for row in (second, both):
+        for name in ("value", "drop", "drop_low", "p_value", "p_trivial", "verdict", "drop_share"):
+            assert row[name] is None
+    assert second["n"] == 400
+    summary.check(table, lambda row: "file")
+
+
+def test_only_a_target_that_is_ok_is_tested(classification, tmp_path):
+    path = write_predictions(
+        tmp_path / "cut.parquet", {TARGET: guesses([0] * 400)}, status={TARGET: "cut"}
+    )
+    for row in run(classification, predictions=[path]).to_pylist():
+        assert row["p_value"] is row["p_nontrivial"] is row["p_trivial"] is row["verdict"] is None
+        assert (row["drop_low"] is not None) == (row["metric"] == "accuracy")
+
+
+def test_a_class_that_training_did_not_learn_is_a_warning(classification, caplog):
+    labels = pq.read_table(classification["samples"]).column("label").to_numpy()
+    path = classification["baseline"][0]
+    write_predictions(path, {"baseline": guesses(np.where(labels == 2, 1, labels))})
+    baseline = {"settings": BASELINE, "predictions": [path], "stored_as": "baseline"}
+    with caplog.at_level("WARNING"):
+        run(classification, **baseline)
+    assert [record.message for record in caplog.records] == [
+        "paper: c2: recall is 0 in every sample of test: training did not learn this class, so no"
+        " target can hurt it"
+    ]
+    caplog.clear()
+    run(classification)  # said once, by the baseline
+    assert not caplog.records
+
+
+def empty_subjects(folder):
+    """Arguments of ten subjects, five without foreground; the target predicts nothing."""
+    tp, fn = np.zeros((10, 2), int), np.zeros((10, 2), int)
+    tp[:5, 1], fn[:5, 1] = 32, 15
+    fp = np.full((10, 2), 3)
+    nothing = pixel_counts(tp * 0, fp * 0, fn + tp)
+    return {
+        "settings": SETTINGS,
+        "predictions": [write_predictions(folder / "p.parquet", {TARGET: nothing})],
+        "stored_as": TARGET,
+        "baseline": [
+            write_predictions(folder / "b.parquet", {"baseline": pixel_counts(tp, fp, fn)})
+        ],
+        "samples": write_samples(
+            folder / "samples.parquet", subjects=[f"s{i}" for i in range(10)], pixel_ml=0.01
+        ),
+        "dataset": write_dataset(folder / "dataset.json", "segmentation", ["background", "lesion"]),
+        "output": folder / "target.parquet",
+    }
+
+
+def test_predicting_nothing_is_not_rewarded_by_empty_subjects(tmp_path):
+    # Over all ten, with 1 for an empty truth and nothing predicted, this was 0.32 and 0.50.
+    arguments = empty_subjects(tmp_path)
+    row = per_seed(run(arguments))[0]
+    assert (row["n"], row["empty"], row["value"]) == (5, 5, 0)
+    assert row["baseline"] == pytest.approx(64 / 82)
+    assert row["false_positive_ml"] == 0
+    assert row["n_for_trivial"] == 6
+    own = {"settings": BASELINE, "predictions": arguments["baseline"], "stored_as": "baseline"}
+    baseline = run(arguments, **own).to_pylist()[0]
+    assert baseline["false_positive_ml"] == pytest.approx(0.03)
+    write_samples(arguments["samples"], subjects=[f"s{i}" for i in range(10)])
+    assert run(arguments, **own).to_pylist()[0]["false_positive_ml"] is None
+
+
+def test_a_split_without_foreground_is_refused(tmp_path):
+    arguments = empty_subjects(tmp_path)
+    empty = pixel_counts(*np.zeros((3, 10, 2), int))
+    write_predictions(arguments["predictions"][0], {TARGET: empty})
+    write_predictions(arguments["baseline"][0], {"baseline": empty})
+    with pytest.raises(UserError, match=r"samples.parquet: no subject has foreground"):
+        run(arguments)
+
+
+def test_seeds_with_another_truth_are_refused(tmp_path):
+    arguments = with_three_seeds(segmentation_arguments(tmp_path, subjects=6), tmp_path)
+    path = arguments["baseline"][2]
+    table = pq.read_table(path)
+    fn = table.column("fn").to_numpy() + 1
+    pq.write_table(table.set_column(table.column_names.index("fn"), "fn", pa.array(fn)), path)
+    with pytest.raises(UserError, match=r"baseline-2.parquet: row 0: .* have another truth"):
+        run(arguments)
+
+
 def test_an_alias_is_read_under_its_stored_name(classification):
     alias = {**SETTINGS, "target": "set-mine", "kind": "set"}
     first = run(classification).drop_columns(["target", "kind"])
@@ -172,6 +336,8 @@ def test_the_baseline_has_no_verdict_on_its_drop(classification):
         assert row["drop"] == 0
         assert row["baseline"] == row["value"]
         for name in ("drop_low", "drop_high", "p_value", "b", "c", "verdict", "order", "block"):
+            assert row[name] is None
+        for name in ("p_nontrivial", "p_trivial", "drop_share", "df"):
             assert row[name] is None
         assert row["kernels"] == []
 
@@ -204,6 +370,7 @@ def test_a_demonstration_has_no_inference_and_is_marked(tmp_path):
         assert row["drop"] > 0
         for name in ("value_low", "value_high", "drop_low", "drop_high", "p_value", "verdict"):
             assert row[name] is None
+        assert row["n_for_trivial"] is None
 
 
 def test_rows_of_every_seed_come_first_and_those_over_seeds_last(classification, tmp_path):
@@ -222,7 +389,7 @@ def test_rows_of_every_seed_come_first_and_those_over_seeds_last(classification,
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
-def test_rows_over_seeds_have_means_t_intervals_and_a_verdict(tmp_path, classification, task):
+def test_rows_over_seeds_cover_seeds_and_test_sampling(tmp_path, classification, task):
     arguments = classification
     if task == "segmentation":
         arguments = segmentation_arguments(tmp_path, subjects=20)
@@ -232,17 +399,35 @@ def test_rows_over_seeds_have_means_t_intervals_and_a_verdict(tmp_path, classifi
         key = ("metric", "class", "unit")
         rows = [row for row in per_seed(table) if all(row[k] == mean[k] for k in key)]
         assert len(rows) == 3
-        assert (mean["seeds"], mean["covers"]) == (3, "training seeds")
+        assert (mean["seeds"], mean["covers"]) == (3, SEEDS_AND_TEST_SAMPLING)
         for name in ("value", "baseline", "drop"):
             assert mean[name] == pytest.approx(np.mean([row[name] for row in rows]))
         for name in ("value", "drop"):
             values = [row[name] for row in rows]
-            assert (mean[f"{name}_low"], mean[f"{name}_high"]) == t_interval(values)
             assert mean[f"{name}_sd"] == pytest.approx(np.std(values, ddof=1))
-        assert mean["p_value"] is mean["b"] is None
-        assert (mean["verdict"] is not None) == (mean is means[0])
+            # The made log probabilities do not vary, so they have no interval either.
+            if mean["unit"] in ("slice", "pooled") or mean["metric"] == "log_prob":
+                assert mean[f"{name}_low"] is None
+            else:
+                assert mean[f"{name}_low"] < mean[name] < mean[f"{name}_high"]
+        assert mean["b"] is None
+        assert (mean["p_value"] is None) == (mean["drop_low"] is None)
+        for name in ("verdict", "p_nontrivial", "p_trivial", "margins"):
+            assert (mean[name] is not None) == (mean is means[0])
         shared = ("experiment", "target", "kernels", "status", "live_weights", "margin", "n")
         assert [mean[name] for name in shared] == [rows[0][name] for name in shared]
+
+
+def test_two_seeds_have_an_interval_but_no_test_and_no_verdict(classification, tmp_path):
+    arguments = with_three_seeds(classification, tmp_path)
+    files = {key: arguments[key][:2] for key in ("predictions", "baseline")}
+    table = run({**arguments, **files, "settings": {**SETTINGS, "seeds": [0, 1]}})
+    mean = over_all_seeds(table)[0]
+    assert mean["drop_low"] < mean["drop"] < mean["drop_high"]
+    for name in ("verdict", "p_value", "p_nontrivial", "p_trivial", "n_for_trivial"):
+        assert mean[name] is None
+    assert [at["verdict"] for at in mean["margins"]] == [None] * 3
+    assert {row["verdict"] for row in per_seed(table) if row["class"] is None} >= {"non-trivial"}
 
 
 def test_one_seed_has_its_own_rows_over_seeds(classification):
@@ -261,7 +446,7 @@ def test_the_baseline_over_seeds_has_an_interval_but_no_verdict(classification, 
     mean = over_all_seeds(table)[0]
     assert mean["value_low"] < mean["value"] < mean["value_high"]
     assert mean["drop"] == 0
-    assert mean["drop_low"] is mean["drop_sd"] is mean["verdict"] is None
+    assert mean["drop_low"] is mean["drop_sd"] is mean["verdict"] is mean["df"] is None
 
 
 def test_a_demonstration_over_seeds_has_means_only(tmp_path):

@@ -271,9 +271,10 @@ def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:
 
 def _is_mean(values: list[float | None], mean: float | None) -> bool:
     """Tell whether it is the mean; without one of the values there is none."""
-    if mean is None or None in values:
-        return mean is None and None in values
-    return abs(fmean(values) - mean) < ROUNDING
+    present = [value for value in values if value is not None]
+    if mean is None or len(present) < len(values):
+        return mean is None and len(present) < len(values)
+    return abs(fmean(present) - mean) < ROUNDING
 
 
 def _margin_outcome(row: dict) -> MarginOutcome:

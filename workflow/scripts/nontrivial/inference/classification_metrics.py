@@ -1,64 +1,63 @@
-"""Metrics of a classifier compared with the baseline: accuracy and log probability."""
+"""Metrics of a classifier: accuracy, recall of every class, and log probability."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from nontrivial.inference.measurement import Measurement
-from nontrivial.inference.paired_tests import mcnemar_exact
-from nontrivial.inference.proportions import PairedCounts, newcombe, wilson
+from nontrivial.inference.scores import Scores, mean_by_group
 
 
-def accuracy_measurements(
-    labels: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, classes: Sequence[str]
-) -> list[Measurement]:
+def classification_scores(
+    labels: np.ndarray,
+    right: np.ndarray,
+    right_before: np.ndarray,
+    classes: Sequence[str],
+    subjects: np.ndarray | None = None,
+) -> list[Scores]:
     """Return the accuracy over all samples, then of every class that has samples (its recall).
+
+    Where samples have subjects, those are the units: the accuracy is the mean over subjects of the
+    share of samples that are right. That of a class is over the subjects that have it.
 
     Args:
         labels: true class numbers, (N,), below ``len(classes)``.
-        predicted: predicted class numbers, (N,).
-        baseline: class numbers predicted by the unchanged network, (N,).
+        right: 1 where the prediction is right and 0 where it is wrong, float64 (S, N); NaN in a
+            seed without predictions.
+        right_before: the same for the unchanged network.
         classes: names by class number.
+        subjects: subject of each sample, (N,); None where samples are independent.
     """
-    right, right_before = predicted == labels, baseline == labels
-    # Columns: wrong in both, gained, lost, right in both.
-    cells = 4 * labels + 2 * right_before + right
-    table = np.bincount(cells, minlength=4 * len(classes)).reshape(len(classes), 4)
-    rows = [_accuracy(table.sum(axis=0), None)]
-    rows += [
-        _accuracy(counts, name)
-        for counts, name in zip(table, classes, strict=True)
-        if counts.sum() > 0
-    ]
+    counts = np.bincount(labels, minlength=len(classes))
+    chance = float(counts.max() / counts.sum())
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.cumsum(counts)[:-1])
+    rows = [_scores("accuracy", right, right_before, subjects, None, chance)]
+    for name, group in zip(classes, groups, strict=True):
+        if len(group):
+            chosen = None if subjects is None else subjects[group]
+            before = right_before[:, group]
+            rows.append(_scores("accuracy", right[:, group], before, chosen, name, None))
     return rows
 
 
-def log_probability_measurement(log_prob: np.ndarray, baseline: np.ndarray) -> Measurement:
-    """Return the mean log probability of the true class in nats, from one (N,) per sample."""
-    value = float(log_prob.mean(dtype=np.float64))
-    before = float(baseline.mean(dtype=np.float64))
-    return Measurement("log_prob", "sample", len(log_prob), value, before, before - value)
+def log_probability_scores(
+    log_prob: np.ndarray, baseline: np.ndarray, subjects: np.ndarray | None = None
+) -> Scores:
+    """Return the log probability of the true class in nats, from one (S, N) per sample."""
+    return _scores("log_prob", log_prob, baseline, subjects, None, None)
 
 
-def _accuracy(cells: np.ndarray, class_name: str | None) -> Measurement:
-    neither, gained, lost, both = (int(count) for count in cells)
-    counts = PairedCounts(both=both, lost=lost, gained=gained, neither=neither)
-    n = counts.n
-    value_low, value_high = wilson(both + gained, n)
-    drop_low, drop_high = newcombe(counts)
-    return Measurement(
-        metric="accuracy",
-        unit="sample",
-        n=n,
-        value=(both + gained) / n,
-        baseline=(both + lost) / n,
-        drop=(lost - gained) / n,
-        class_name=class_name,
-        value_low=value_low,
-        value_high=value_high,
-        drop_low=drop_low,
-        drop_high=drop_high,
-        p_value=mcnemar_exact(lost, gained),
-        b=lost,
-        c=gained,
-    )
+def _scores(
+    metric: str,
+    value: np.ndarray,
+    baseline: np.ndarray,
+    subjects: np.ndarray | None,
+    class_name: str | None,
+    chance: float | None,
+) -> Scores:
+    unit = "sample"
+    if subjects is not None:
+        unit = "subject"
+        names, index = np.unique(subjects, return_inverse=True)
+        value, baseline = (mean_by_group(one, index, len(names)) for one in (value, baseline))
+    return Scores(metric, unit, value, baseline, class_name, chance)

@@ -10,7 +10,10 @@ import numpy as np
 
 
 def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Return 2TP / (2TP + FP + FN), and 1 where truth and prediction are both empty.
+    """Return 2TP / (2TP + FP + FN), and NaN where the truth is empty.
+
+    An empty truth has no Dice: a score of 1 for predicting nothing there would reward a network
+    that has stopped to predict anything.
 
     Args:
         tp: true positive pixels, any shape.
@@ -22,10 +25,10 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
 
     Source: L. R. Dice, Ecology 26 (1945) 297, in terms of counts.
     """
-    double = 2 * np.asarray(tp, dtype=np.float64)
-    total = double + np.asarray(fp, dtype=np.float64) + np.asarray(fn, dtype=np.float64)
-    empty = total == 0
-    return np.where(empty, 1.0, double / np.where(empty, 1.0, total))
+    hits, false, missed = (np.asarray(part, dtype=np.float64) for part in (tp, fp, fn))
+    is_empty = hits + missed == 0
+    total = np.where(is_empty, 1.0, 2 * hits + false + missed)
+    return np.where(is_empty, np.nan, 2 * hits / total)
 
 
 def by_subject(
@@ -40,7 +43,8 @@ def by_subject(
         fn: false negative pixels, (N, K).
 
     Returns:
-        The S subjects' names, sorted, and their Dice, float64 (S, K).
+        The S subjects' names, sorted, and their Dice, float64 (S, K); NaN where a subject does not
+        have a class.
 
     Raises:
         ValueError: the number of subjects is not the number of slices.

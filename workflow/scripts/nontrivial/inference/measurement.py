@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from nontrivial.inference.verdict import AtMargin
+
 SEEDS_AND_TEST_SAMPLING = "training seeds and test sampling, not the choice of training data"
 TEST_SAMPLING = "test sampling only"
 
@@ -13,7 +15,7 @@ class Measurement:
     Attributes:
         metric: name.
         unit: what the metric is averaged over: ``sample``, ``subject``, ``slice`` or ``pooled``.
-        n: number of units; None over seeds that differ in it.
+        n: number of units.
         value: the metric under the intervention; over seeds the mean, like baseline and drop.
         baseline: the metric of the unchanged network.
         drop: baseline - value; positive is worse.
@@ -22,6 +24,8 @@ class Measurement:
         value_high: upper end.
         drop_low: lower end of the 95% interval of ``drop``.
         drop_high: upper end.
+        drop_share: drop / (baseline - chance); None where the baseline is not above chance.
+        df: degrees of freedom of the t interval of ``drop``.
         p_value: of the test that the drop is 0.
         b: samples right at baseline and wrong under the intervention.
         c: samples wrong at baseline and right under the intervention.
@@ -29,11 +33,15 @@ class Measurement:
         covers: which randomness the intervals cover.
         value_sd: standard deviation of ``value`` over seeds.
         drop_sd: standard deviation of ``drop`` over seeds.
+        empty: subjects without foreground (of the class), which are left out.
+        false_positive_ml: predicted foreground in such a subject in ml, mean.
+        n_for_trivial: units that a trivial target needs; None where ``n`` is enough.
+        at_margins: one-sided tests and verdict at each margin; empty where nothing is judged.
     """
 
     metric: str
     unit: str
-    n: int | None
+    n: int
     value: float | None
     baseline: float | None
     drop: float | None
@@ -42,6 +50,8 @@ class Measurement:
     value_high: float | None = None
     drop_low: float | None = None
     drop_high: float | None = None
+    drop_share: float | None = None
+    df: float | None = None
     p_value: float | None = None
     b: int | None = None
     c: int | None = None
@@ -49,3 +59,7 @@ class Measurement:
     covers: str = TEST_SAMPLING
     value_sd: float | None = None
     drop_sd: float | None = None
+    empty: int | None = None
+    false_positive_ml: float | None = None
+    n_for_trivial: int | None = None
+    at_margins: tuple[AtMargin, ...] = ()

@@ -1,6 +1,7 @@
-"""Two-sided tests of paired differences: McNemar's test and the sign-flip test."""
+"""Tests of paired differences: McNemar's test and the sign-flip test."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,41 +35,60 @@ def mcnemar_exact(b: int, c: int) -> float:
     return min(1.0, 2 * math.exp(tail))
 
 
-def sign_flip(differences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the two-sided p-value that each column's differences are symmetric about 0.
+@dataclass(frozen=True)
+class SignFlips:
+    """p-values of the sign-flip test, one per column, float64 (M,).
 
-    The statistic is the absolute mean. Up to 16 subjects the test is exact (all sign patterns).
-    Beyond, it draws 100,000 patterns and p = (1 + hits) / (1 + draws). All columns share them.
+    Attributes:
+        two_sided: of differences that are symmetric about 0.
+        above: the same against differences that tend to be positive.
+        below: the same against differences that tend to be negative.
+    """
+
+    two_sided: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+
+
+def sign_flip(differences: np.ndarray, generator: np.random.Generator) -> SignFlips:
+    """Return the p-values that each column's differences are symmetric about 0.
+
+    The statistic is the mean, and its absolute value for the two-sided test. Up to 16 subjects
+    the test is exact (all sign patterns). Beyond, it draws 100,000 patterns and
+    p = (1 + hits) / (1 + draws). All columns share them.
 
     Args:
         differences: (S, M), a row per subject and a column per quantity.
         generator: random generator of the signs; unused in the exact case.
 
-    Returns:
-        p-values, float64 (M,).
-
     Source: R. A. Fisher, The Design of Experiments (1935), section 21; the estimate with 1
     added: B. Phipson and G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
     """
     differences = np.asarray(differences, dtype=np.float64)
-    observed = np.abs(differences.sum(axis=0))
-    threshold = observed - ROUNDING * np.abs(differences).sum(axis=0)
+    observed = differences.sum(axis=0)
+    tolerance = ROUNDING * np.abs(differences).sum(axis=0)
+
+    def hits(sums: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [
+                (np.abs(sums) >= np.abs(observed) - tolerance).sum(axis=0),
+                (sums >= observed - tolerance).sum(axis=0),
+                (sums <= observed + tolerance).sum(axis=0),
+            ]
+        )
+
     if len(differences) <= EXACT_SUBJECTS:
-        sums = _all_sums(differences)
-        return (np.abs(sums) >= threshold).mean(axis=0)
-    hits = np.zeros(differences.shape[1], dtype=np.int64)
+        half = _half_of_all_sums(differences)  # the other half are their negatives
+        return SignFlips(*((hits(half) + hits(-half)) / (2 * len(half))))
+    total = np.zeros((3, differences.shape[1]), dtype=np.int64)
     for start in range(0, DRAWS, DRAWS_AT_A_TIME):
         count = min(DRAWS_AT_A_TIME, DRAWS - start)
-        sums = _random_sums(differences, count, generator)
-        hits += (np.abs(sums) >= threshold).sum(axis=0)
-    return (1 + hits) / (1 + DRAWS)
+        total += hits(_random_sums(differences, count, generator))
+    return SignFlips(*((1 + total) / (1 + DRAWS)))
 
 
-def _all_sums(differences: np.ndarray) -> np.ndarray:
-    """Return the sums under all sign patterns with the first sign fixed, (2^(S-1), M).
-
-    The other patterns give their negatives, with the same absolute values.
-    """
+def _half_of_all_sums(differences: np.ndarray) -> np.ndarray:
+    """Return the sums under all sign patterns with the first sign fixed, (2^(S-1), M)."""
     sums = differences[:1]
     for row in differences[1:]:
         sums = np.concatenate([sums + row, sums - row])

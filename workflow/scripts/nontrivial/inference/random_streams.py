@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 
-def generator(seed: int, kernels: Iterable[str], purpose: str) -> np.random.Generator:
-    """Return the random generator for one training seed, target and purpose.
+def generator(
+    seed: int | Sequence[int], kernels: Iterable[str], purpose: str
+) -> np.random.Generator:
+    """Return the random generator for one training seed (or several), target and purpose.
 
     The set of kernels identifies the target, not its name. Two names of the same kernels get
     equal intervals and p-values, whatever else the configuration lists.

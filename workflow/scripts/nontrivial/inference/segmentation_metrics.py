@@ -1,21 +1,16 @@
-"""Dice of a segmentation compared with the baseline: per subject, per slice and pooled.
+"""Dice of a segmentation: per subject, per slice and pooled.
 
-Class 0 is the background and has no measurement. The Dice over all classes is the mean over the
-foreground classes.
+Class 0 is the background and has no score. A class that a unit lacks in truth has no Dice there:
+it is left out of the unit's mean over classes, and a unit without foreground is left out.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nontrivial.inference.bootstrap import mean_intervals
 from nontrivial.inference.dice import by_subject, dice
-from nontrivial.inference.measurement import Measurement
-from nontrivial.inference.paired_tests import sign_flip
-
-FEWEST_SUBJECTS = 6  # with fewer, no sign-flip test reaches 0.05: 2 / 2^5 > 0.05
+from nontrivial.inference.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -27,130 +22,125 @@ class Counts:
     fn: np.ndarray
 
 
-def subject_measurements(
+def subject_scores(
     subjects: Sequence[str] | np.ndarray,
-    counts: Counts,
-    baseline: Counts,
+    counts: Sequence[Counts | None],
+    baseline: Sequence[Counts],
     classes: Sequence[str],
-    resampling: np.random.Generator,
-    flips: np.random.Generator,
-) -> list[Measurement]:
-    """Return the mean Dice over subjects, over all foreground classes and of each.
+    pixel_ml: np.ndarray,
+) -> list[Scores]:
+    """Return the Dice of subjects, over all foreground classes and of each.
 
-    Intervals and p-values require six subjects.
+    Pixels are summed over the slices of a subject. What is predicted where a subject lacks the
+    class, or all foreground, is counted apart as a volume.
 
     Args:
         subjects: subject of each slice, (N,).
-        counts: pixels under the intervention.
-        baseline: pixels with the unchanged network.
+        counts: pixels under the intervention, one entry per seed; None without predictions.
+        baseline: pixels with the unchanged network, likewise.
         classes: names by class number, background first.
-        resampling: random generator of the bootstrap.
-        flips: random generator of the sign-flip test.
+        pixel_ml: volume of a pixel of each slice in ml, (N,); NaN where it is not known.
     """
-    score = _with_mean(_scores(subjects, counts))
-    before = _with_mean(_scores(subjects, baseline))
-    differences = before - score
-    names = [None, *classes[1:]]
-    rows = [
-        Measurement(
-            metric="dice",
-            unit="subject",
-            n=len(score),
-            value=float(score[:, i].mean()),
-            baseline=float(before[:, i].mean()),
-            drop=float(differences[:, i].mean()),
-            class_name=name,
-        )
-        for i, name in enumerate(names)
-    ]
-    if len(score) < FEWEST_SUBJECTS:
-        return rows
-    intervals = mean_intervals(np.concatenate([score, differences], axis=1), resampling)
-    of_values, of_drops = intervals[: len(names)], intervals[len(names) :]
-    p_values = sign_flip(differences, flips)
-    return [
-        _with_inference(row, of_values[i], of_drops[i], float(p_values[i]))
-        for i, row in enumerate(rows)
-    ]
+    names, index = np.unique(np.asarray(subjects), return_inverse=True)
+    volumes = np.full((len(counts), len(names), len(classes) - 1), np.nan)
+    for volume, one in zip(volumes, counts, strict=True):
+        if one is not None:
+            volume[:] = 0
+            np.add.at(volume, index, one.fp[:, 1:] * pixel_ml[:, None])
+
+    def of_subjects(one: Counts) -> np.ndarray:
+        return by_subject(subjects, *_foreground(one))[1]
+
+    return _scores("dice", "subject", of_subjects, counts, baseline, classes, volumes)
 
 
-def slice_measurements(
-    counts: Counts, baseline: Counts, classes: Sequence[str]
-) -> list[Measurement]:
-    """Return the mean Dice over the slices with a class in the truth or the prediction.
+def slice_scores(
+    counts: Sequence[Counts | None], baseline: Sequence[Counts], classes: Sequence[str]
+) -> list[Scores]:
+    """Return the Dice of slices with foreground, over all foreground classes and of each.
 
-    Over all classes it is the mean of the classes' means, and n counts the slices with any class.
-    There is no interval, because the slices of a subject are not independent. The baseline is
-    averaged over its own slices, so the drop is a difference of two means and not paired.
+    Which slices count depends on the truth alone, so they are those of the baseline. There is no
+    interval, because the slices of a subject are not independent.
     """
-    value, n = _slice_means(counts)
-    before, _ = _slice_means(baseline)
-    return [
-        _descriptive("dice_slice", "slice", n[i], value[i], before[i], name)
-        for i, name in enumerate([None, *classes[1:]])
-    ]
+
+    def of_slices(one: Counts) -> np.ndarray:
+        return dice(*_foreground(one))
+
+    return _scores("dice_slice", "slice", of_slices, counts, baseline, classes)
 
 
-def pooled_measurements(
-    counts: Counts, baseline: Counts, classes: Sequence[str]
-) -> list[Measurement]:
+def pooled_scores(
+    counts: Sequence[Counts | None], baseline: Sequence[Counts], classes: Sequence[str]
+) -> list[Scores]:
     """Return the Dice of all slices as one volume; with one unit there is no interval."""
-    value, before = _pooled(counts), _pooled(baseline)
-    return [
-        _descriptive("dice_pooled", "pooled", 1, value[i], before[i], name)
-        for i, name in enumerate([None, *classes[1:]])
-    ]
+
+    def of_all(one: Counts) -> np.ndarray:
+        return dice(*(x.sum(axis=0, keepdims=True, dtype=np.int64) for x in _foreground(one)))
+
+    return _scores("dice_pooled", "pooled", of_all, counts, baseline, classes)
 
 
-def _scores(subjects: Sequence[str] | np.ndarray, counts: Counts) -> np.ndarray:
-    """Return Dice per subject and foreground class, (S, K - 1)."""
-    _, score = by_subject(subjects, counts.tp[:, 1:], counts.fp[:, 1:], counts.fn[:, 1:])
-    return score
+def _foreground(counts: Counts) -> list[np.ndarray]:
+    return [part[:, 1:] for part in (counts.tp, counts.fp, counts.fn)]
 
 
-def _with_mean(score: np.ndarray) -> np.ndarray:
-    return np.concatenate([score.mean(axis=1, keepdims=True), score], axis=1)
-
-
-def _slice_means(counts: Counts) -> tuple[list[float | None], list[int]]:
-    """Return means and numbers of slices, over all foreground classes and then of each."""
-    score = dice(counts.tp, counts.fp, counts.fn)[:, 1:]
-    seen = (counts.tp + counts.fp + counts.fn)[:, 1:] > 0
-    means = [
-        float(score[seen[:, k], k].mean()) if seen[:, k].any() else None
-        for k in range(score.shape[1])
-    ]
-    defined = [mean for mean in means if mean is not None]
-    overall = sum(defined) / len(defined) if defined else None
-    return [overall, *means], [int(seen.any(axis=1).sum()), *map(int, seen.sum(axis=0))]
-
-
-def _pooled(counts: Counts) -> list[float]:
-    tp, fp, fn = (x[:, 1:].sum(axis=0, dtype=np.int64) for x in (counts.tp, counts.fp, counts.fn))
-    score = dice(tp, fp, fn)
-    return [float(score.mean()), *map(float, score)]
-
-
-def _descriptive(
+def _scores(
     metric: str,
     unit: str,
-    n: int,
-    value: float | None,
-    baseline: float | None,
-    class_name: str | None,
-) -> Measurement:
-    drop = None if value is None or baseline is None else baseline - value
-    return Measurement(metric, unit, n, value, baseline, drop, class_name)
+    dice_of: Callable[[Counts], np.ndarray],
+    counts: Sequence[Counts | None],
+    baseline: Sequence[Counts],
+    classes: Sequence[str],
+    volumes: np.ndarray | None = None,
+) -> list[Scores]:
+    """Return the scores of U units, overall and of each class.
 
-
-def _with_inference(
-    row: Measurement, value: np.ndarray, drop: np.ndarray, p_value: float
-) -> Measurement:
-    return dataclasses.replace(
-        row,
-        value_low=float(value[0]),
-        value_high=float(value[1]),
-        drop_low=float(drop[0]),
-        drop_high=float(drop[1]),
-        p_value=p_value,
+    Args:
+        metric: name.
+        unit: name.
+        dice_of: returns the Dice of units and foreground classes, (U, K - 1).
+        counts: as in :func:`subject_scores`.
+        baseline: likewise.
+        classes: likewise.
+        volumes: falsely predicted volume per seed, unit and class, (S, U, K - 1).
+    """
+    before = np.stack([dice_of(one) for one in baseline])
+    after = np.stack(
+        [np.full_like(before[0], np.nan) if one is None else dice_of(one) for one in counts]
     )
+    has_class = ~np.isnan(before[0])
+    has_any = has_class.any(axis=1)
+    chosen = has_class[has_any]
+    rows = [
+        Scores(
+            metric,
+            unit,
+            _mean_of_present(after[:, has_any], chosen),
+            _mean_of_present(before[:, has_any], chosen),
+            chance=0.0 if metric == "dice" else None,
+            **_left_out(has_any, None if volumes is None else volumes.sum(axis=2)),
+        )
+    ]
+    for k, name in enumerate(classes[1:]):
+        has = has_class[:, k]
+        left_out = _left_out(has, None if volumes is None else volumes[:, :, k])
+        rows.append(
+            Scores(metric, unit, after[:, has, k], before[:, has, k], name, None, **left_out)
+        )
+    return rows
+
+
+def _mean_of_present(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes that a unit has, (S, U), from scores (S, U, K - 1)."""
+    return np.where(present, scores, 0.0).sum(axis=2) / present.sum(axis=1)
+
+
+def _left_out(has: np.ndarray, volume: np.ndarray | None) -> dict:
+    """Return the number of units left out, and what is predicted in them (S, U) on average."""
+    if volume is None:
+        return {}
+    mean = volume[:, ~has].mean(axis=1) if not has.all() else np.array([np.nan])
+    return {
+        "empty": int((~has).sum()),
+        "false_positive_ml": None if np.isnan(mean).any() else mean,
+    }

@@ -1,0 +1,42 @@
+"""The mean over seeds and test units where both are random: a two-way random-effects model."""
+
+import math
+
+import numpy as np
+
+from nontrivial.inference.student import TInterval
+
+ROUNDING = 1e-20  # of a mean square, relative to that of the largest value in every cell
+
+
+def seeds_and_units(scores: np.ndarray) -> TInterval | None:
+    """Return the t interval of the mean over seeds and units; None where nothing varies.
+
+    With the mean squares of seeds, units and residuals, the squared standard error is
+    (MS_seeds + max(MS_units - MS_residuals, 0)) / (S N). Its degrees of freedom are those of
+    Satterthwaite's approximation.
+
+    Args:
+        scores: a score per seed and unit, (S, N); S is at least 2.
+
+    Source: S. L. Hillis, Stat. Med. 26 (2007) 596, for readers (here: seeds) and cases (here:
+    test units) that are both random.
+    """
+    seeds, units = scores.shape
+    mean = float(scores.mean())
+    by_seed = scores.mean(axis=1, keepdims=True)
+    of_seeds = units * float(by_seed.var(ddof=1))
+    excess = 0.0
+    if units > 1:
+        by_unit = scores.mean(axis=0, keepdims=True)
+        of_units = seeds * float(by_unit.var(ddof=1))
+        residuals = scores - by_seed - by_unit + mean
+        of_residuals = float(np.square(residuals).sum()) / ((seeds - 1) * (units - 1))
+        excess = max(of_units - of_residuals, 0.0)
+    total = of_seeds + excess
+    if total <= ROUNDING * units * float(np.abs(scores).max(initial=0.0)) ** 2:
+        return None
+    # Parts of the total, whose squares do not underflow.
+    share, rest = of_seeds / total, excess / total
+    inverse = share**2 / (seeds - 1) + (rest**2 / (units - 1) if units > 1 else 0.0)
+    return TInterval(mean, math.sqrt(total / (seeds * units)), 1 / inverse)
