@@ -15,6 +15,7 @@ from nontrivial.display.outcomes import (
     ExperimentOutcomes,
     Outcome,
     describe,
+    limits,
     read_results,
     select_outcomes,
 )
@@ -70,9 +71,11 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float) -> 
     rows = row_breaks(names, most)
     handles = _legend(outcomes, layers)
     columns = max(1, int(width / LEGEND_ENTRY_MM))
-    legend_mm = 7 + 3.4 * -(-len(handles) // columns)
+    legend_mm = 8 + 3.4 * -(-len(handles) // columns)
     label_mm = [4 + LABEL_CHARACTER_MM * max(map(len, labels[start:stop])) for start, stop in rows]
-    height = legend_mm + sum(ROW_MM + extra for extra in label_mm) + 6
+    text = " ".join([f"{describe(outcomes)}.", *limits(outcomes)])
+    note_mm = figure_style.note_height(text, outcomes.demonstration, width)
+    height = legend_mm + sum(ROW_MM + extra for extra in label_mm) + max(6, note_mm)
     figure = figure_style.plt.figure(figsize=figure_style.inches(width, height))
     metric = METRIC_NAMES[outcomes.metric]
     figure_style.text_mm(
@@ -95,7 +98,7 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float) -> 
         axes.set_ylim(lowest - HALF_A_MARK * (highest - lowest), highest * TOP_OF_AXIS)
         axes.set_ylabel(f"{metric} ({outcomes.split})")
         top += ROW_MM + extra
-    figure_style.note(figure, describe(outcomes), outcomes.demonstration)
+    figure_style.note(figure, text, outcomes.demonstration)
     return figure
 
 
@@ -153,6 +156,8 @@ def _draw_kernel(axes: Axes, x: float, layer: Outcome) -> None:
         marker=marker,
         markersize=4,
         markerfacecolor="white" if layer.status == "cut" else _fill(layer.verdict, colour),
+        fillstyle="left" if layer.verdict == "harmful" else "full",
+        markerfacecoloralt="white",
         markeredgecolor=colour,
         markeredgewidth=0.8,
         zorder=4,
@@ -168,7 +173,9 @@ def _fill(verdict: str | None, colour: str):
 
 
 def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
-    def mark(label: str, marker: str, edge: str, face, size: float = 4) -> Line2D:
+    def mark(
+        label: str, marker: str, edge: str, face, size: float = 4, half: bool = False
+    ) -> Line2D:
         return Line2D(
             [],
             [],
@@ -178,6 +185,8 @@ def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
             markeredgewidth=0.8,
             markeredgecolor=edge,
             markerfacecolor=face,
+            markerfacecoloralt="white",
+            fillstyle="left" if half else "full",
             label=label,
         )
 
@@ -185,9 +194,10 @@ def _legend(outcomes: ExperimentOutcomes, layers: list[Outcome]) -> list:
     handles = [
         mark(role, ROLE_MARKERS[role], ROLE_COLOURS[role], ROLE_COLOURS[role]) for role in roles
     ]
-    for verdict in ("non-trivial", "undecided", "trivial"):
+    for verdict in ("non-trivial", "undecided", "trivial", "harmful"):
         if any(layer.verdict == verdict for layer in layers):
-            handles.append(mark(verdict, "o", "black", _fill(verdict, "#000000")))
+            half = verdict == "harmful"
+            handles.append(mark(verdict, "o", "black", _fill(verdict, "#000000"), half=half))
     if any(layer.status == "cut" for layer in layers):
         handles.append(mark("cut, by construction", "x", GREY, GREY, 5.5))
     if outcomes.seed_count > 1:

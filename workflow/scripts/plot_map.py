@@ -17,6 +17,7 @@ from nontrivial.display.outcomes import (
     ExperimentOutcomes,
     Outcome,
     describe,
+    limits,
     read_results,
     select_outcomes,
 )
@@ -33,7 +34,8 @@ INSET_MM, GAP_MM = 0.8, 1.6
 LINE_MM = 20.5  # from one line of units to the next
 HEADER_MM, LEFT_MM, RIGHT_MM = 20, 15, 2
 NAME_CHARACTER_MM = 1.05  # width of a character of the cells' names (5 pt)
-UNDECIDED_HATCH, CUT_HATCH = "/////", "xxxxx"
+UNDECIDED_HATCH, HARMFUL_HATCH, CUT_HATCH = "/////", ".....", "xxxxx"
+HATCHES = {"undecided": UNDECIDED_HATCH, "harmful": HARMFUL_HATCH}  # by verdict
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def _draw(
     cell = _cell_width(blocks, room)
     lines = [(name, _lines(units, cell, room)) for name, units in blocks]
     header = HEADER_MM if width >= 2 * figure_style.MIN_WIDTH_MM else HEADER_MM + 10
-    height = header + LINE_MM * sum(len(rows) for _, rows in lines) + 6
+    text = " ".join([f"{describe(outcomes)}.", *limits(outcomes)])
+    note_mm = figure_style.note_height(text, outcomes.demonstration, width)
+    height = header + LINE_MM * sum(len(rows) for _, rows in lines) + max(6, note_mm)
     figure = figure_style.plt.figure(figsize=figure_style.inches(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, width)
@@ -166,7 +170,7 @@ def _draw(
                 axes.text(2, top + STRIP_MM + CELL_HEIGHT_MM / 2, name, va="center", fontsize=7)
             _draw_line(axes, row, layers, scale, top, cell)
             top += LINE_MM
-    figure_style.note(figure, describe(outcomes), outcomes.demonstration)
+    figure_style.note(figure, text, outcomes.demonstration)
     return figure
 
 
@@ -188,8 +192,9 @@ def _draw_header(
     bar.xaxis.labelpad = 1
     handles = [Patch(fc="white", ec=GREY, label="decided")]
     found = layers.values()
-    if any(outcome.verdict == "undecided" and outcome.status == "ok" for outcome in found):
-        handles.append(Patch(fc="white", ec=GREY, hatch=UNDECIDED_HATCH, lw=0.5, label="undecided"))
+    for verdict, hatch in HATCHES.items():
+        if any(outcome.verdict == verdict for outcome in found):
+            handles.append(Patch(fc="white", ec=GREY, hatch=hatch, lw=0.5, label=verdict))
     if any(outcome.status == "cut" for outcome in found):
         handles.append(
             Patch(fc="white", ec=GREY, hatch=CUT_HATCH, lw=0.5, label="cut: by construction")
@@ -276,7 +281,7 @@ def _draw_cell(
 ) -> None:
     cut = outcome.status == "cut"
     share = float(scale.norm(outcome.drop))
-    hatch = UNDECIDED_HATCH if outcome.verdict == "undecided" else None
+    hatch = HATCHES.get(outcome.verdict) if outcome.verdict else None
     axes.add_patch(
         Rectangle(
             corner,

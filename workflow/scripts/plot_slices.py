@@ -150,7 +150,8 @@ def _draw_slice(
     for spine in axes.spines.values():
         spine.set_visible(False)
     score = slice_dice(example.truth, example.predicted, classes)
-    axes.set_xlabel(f"Dice {score:.2f}", fontsize=6.5, labelpad=1.5)
+    text = "no foreground" if np.isnan(score) else f"Dice {score:.2f}"
+    axes.set_xlabel(text, fontsize=6.5, labelpad=1.5)
 
 
 def _outline(

@@ -7,6 +7,7 @@ from nontrivial.display.outcomes import (
     ExperimentOutcomes,
     Outcome,
     describe,
+    limits,
     read_results,
     select_outcomes,
 )
@@ -35,14 +36,21 @@ COLUMNS = (
     "drop",
     "drop_low",
     "drop_high",
+    "drop_share",
     "p_holm",
+    "p_nontrivial_holm",
+    "p_trivial_holm",
     "verdict",
     "margin",
     "units",
     "seeds",
     "demonstration",
 )
-STATUS_NAMES = {"cut": "cut: constant output by construction", "no_effect": "no effect"}
+STATUS_NAMES = {
+    "cut": "cut: constant output by construction",
+    "no_effect": "no effect",
+    None: "status differs between seeds",
+}
 
 
 def tabulate_targets(
@@ -100,7 +108,10 @@ def _record(outcomes: ExperimentOutcomes, outcome: Outcome) -> dict:
         "drop": outcome.drop,
         "drop_low": outcome.drop_low,
         "drop_high": outcome.drop_high,
+        "drop_share": outcome.drop_share,
         "p_holm": outcome.p_holm,
+        "p_nontrivial_holm": outcome.p_nontrivial_holm,
+        "p_trivial_holm": outcome.p_trivial_holm,
         "verdict": outcome.verdict,
         "margin": outcomes.margin,
         "units": outcomes.units,
@@ -111,17 +122,17 @@ def _record(outcomes: ExperimentOutcomes, outcome: Outcome) -> dict:
 
 def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable:
     metric = METRIC_NAMES[outcomes.metric]
-    several = outcomes.seed_count > 1
     notes = [
         f"{outcomes.network} ({outcomes.stem} stem) on {outcomes.dataset}; {describe(outcomes)}.",
+        *limits(outcomes),
         "Drop = baseline - value: positive is worse. Non-trivial: the interval of the drop is"
-        f" above the margin of {outcomes.margin:g}; trivial: below it; undecided: neither.",
+        f" above the margin of {outcomes.margin:g}; trivial: below it; harmful: below"
+        f" {-outcomes.margin:g}, so the network is better without; undecided: none of these.",
+        "p (Holm): of the test that the drop is 0, corrected over the experiment's targets.",
         "Cut: every path passes through the kernel, so the output is constant by construction; this"
         " is not a finding.",
         "Live weights can see a pixel; at this input size the others only ever see padding.",
     ]
-    if several:
-        notes.append("p (Holm) is not shown: each seed has its own, in summary.parquet.")
     return TextTable(
         title=f"All targets of {outcomes.experiment}",
         columns=(
@@ -133,17 +144,17 @@ def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable
             "95% interval",
             "Drop",
             "95% interval",
-            *(() if several else ("p (Holm)",)),
+            "p (Holm)",
             "Verdict",
         ),
-        rows=[_row(outcome, several) for outcome in everything],
+        rows=[_row(outcome) for outcome in everything],
         notes=notes,
-        numbers=frozenset(range(2, 8 if several else 9)),
+        numbers=frozenset(range(2, 9)),
         demonstration=outcomes.demonstration,
     )
 
 
-def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
+def _row(outcome: Outcome) -> tuple[str, ...]:
     live = (
         f"{outcome.live_weights / outcome.total_weights:.0%}"
         if outcome.total_weights and outcome.live_weights is not None
@@ -159,7 +170,7 @@ def _row(outcome: Outcome, several: bool) -> tuple[str, ...]:
         interval(outcome.low, outcome.high),
         "" if is_baseline else f"{outcome.drop:+.4f}",
         interval(outcome.drop_low, outcome.drop_high),
-        *(() if several else (spell_p(outcome.p_holm),)),
+        spell_p(outcome.p_holm),
         STATUS_NAMES.get(outcome.status, outcome.verdict or ""),
     )
 

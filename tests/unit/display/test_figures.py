@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from nontrivial.display import figure_style
@@ -20,7 +21,7 @@ from nontrivial.networks.kernel_table import ROLES, write_table
 from plot_interventions import plot_interventions
 from plot_layers import plot_layers
 from plot_learning import plot_learning
-from plot_map import plot_map, units_of
+from plot_map import HATCHES, plot_map, units_of
 from plot_slices import plot_slices, slice_dice
 
 PAPER = Path(__file__).parents[3] / "resources" / "paper" / "results.csv"
@@ -162,6 +163,48 @@ def test_layers_draws_every_kernel_once_at_its_value(tmp_path, drawn):
     assert marks == sorted(
         (ROLE_MARKERS[role], round(value, 12)) for role, value in expected.values()
     )
+
+
+def harmful(target, seed):
+    """Return values at which some kernels are harmful, trivial, undecided and non-trivial."""
+    if target.kind == "baseline":
+        return 0.8
+    return 0.8 - {0: -0.1, 1: 0.0, 2: 0.01}.get(target.order % 4, 0.3)
+
+
+@pytest.mark.parametrize("width", [85, 180])
+def test_every_verdict_of_a_layer_has_its_own_mark(tmp_path, drawn, width):
+    draw(plot_layers, tmp_path, "resnet18", "accuracy", (0,), width, values=harmful, cut=())
+    assert_readable(*drawn[0])
+    handles = {handle.get_label(): handle for handle in drawn[0][0].legends[0].legend_handles}
+    verdicts = ("non-trivial", "undecided", "trivial", "harmful")
+    looks = {
+        (handles[name].get_fillstyle(), to_hex(handles[name].get_markerfacecolor()))
+        for name in verdicts
+    }
+    assert len(looks) == 4  # in shades of grey
+    marks = [line for axes in drawn[0][0].axes for line in axes.lines]
+    assert sum(line.get_fillstyle() == "left" for line in marks) == 5
+
+
+@pytest.mark.parametrize("width", [85, 180])
+def test_every_verdict_of_a_cell_has_its_own_hatch(tmp_path, drawn, width):
+    draw(plot_map, tmp_path, "resnet18", "accuracy", (0,), width, values=harmful, cut=())
+    assert_readable(*drawn[0])
+    hatches = [patch.get_hatch() for patch in drawn[0][0].axes[0].patches]
+    for verdict in ("undecided", "harmful"):
+        assert HATCHES[verdict] in hatches
+    labels = [text.get_text() for text in drawn[0][0].legends[0].get_texts()]
+    assert labels == ["decided", "undecided", "harmful"]
+
+
+@pytest.mark.parametrize("width", [85, 180])
+@pytest.mark.parametrize("program", [plot_layers, plot_map])
+def test_figures_say_what_the_data_cannot_show(tmp_path, drawn, program, width):
+    draw(program, tmp_path, "resnet18", "accuracy", (0, 1), width)
+    assert_readable(*drawn[0])
+    text = " ".join(name.replace("\n", " ") for name, _ in drawn[0][1])
+    assert "Two seeds give intervals but no tests and no verdicts." in text
 
 
 def test_interventions_draws_the_papers_values_as_open_marks(tmp_path, drawn):

@@ -1,8 +1,16 @@
+from dataclasses import replace
+
 import made_results
 import pytest
 from made_results import tables
 
-from nontrivial.display.outcomes import count, describe, read_results, select_outcomes
+from nontrivial.display.outcomes import (
+    count,
+    describe,
+    limits,
+    read_results,
+    select_outcomes,
+)
 from nontrivial.errors import UserError
 
 
@@ -108,7 +116,10 @@ def test_tables_that_contradict_each_other_are_refused(damage):
     ("options", "text"),
     [
         ({}, "n = 10,000 test samples, 1 seed, 95% intervals cover test sampling only"),
-        ({"seeds": (0, 1, 2)}, "n = 10,000 test samples, 3 seeds, 95% t intervals over seeds"),
+        (
+            {"seeds": (0, 1, 2)},
+            "n = 10,000 test samples, 3 seeds, 95% intervals cover training seeds and test",
+        ),
         ({"metric": "dice"}, "n = 26 test subjects, 1 seed, 95% intervals cover test sampling"),
         (
             {"metric": "dice", "demonstration": True},
@@ -118,6 +129,119 @@ def test_tables_that_contradict_each_other_are_refused(damage):
 )
 def test_the_description_names_units_seeds_and_what_intervals_cover(options, text):
     assert describe(outcomes_of(**options)).startswith(text)
+
+
+def changed(outcomes, **changes):
+    """Return the outcomes with other fields, those of the baseline with a leading underscore."""
+    of_baseline = {k[1:]: changes.pop(k) for k in list(changes) if k.startswith("_")}
+    baseline = replace(outcomes.baseline, **of_baseline)
+    return replace(outcomes, baseline=baseline, **changes)
+
+
+def test_data_that_can_show_everything_have_no_limits():
+    assert limits(outcomes_of()) == []
+    assert limits(outcomes_of(metric="dice")) == []
+    assert limits(outcomes_of(metric="dice", demonstration=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "said"),
+    [
+        (
+            {},
+            {"units": 50, "_n_for_trivial": 415},
+            "No target can be trivial with 50 test samples, even without a changed prediction; 415"
+            " would do.",
+        ),
+        (
+            {"seeds": (0, 1)},
+            {},
+            "Two seeds give intervals but no tests and no verdicts. Train a third.",
+        ),
+        (
+            {"metric": "dice"},
+            {"units": 5, "_n_for_trivial": 6},
+            "Intervals, tests and verdicts need at least 6 test subjects; there are 5.",
+        ),
+        (
+            {"metric": "dice"},
+            {"units": 8},
+            "With 8 test subjects, no p-value survives the correction for 27 tests.",
+        ),
+        (
+            {"metric": "dice"},
+            {"empty": 5},
+            "5 test subjects without foreground left out of Dice; what is predicted there is in"
+            " the column false_positive_ml.",
+        ),
+        (
+            {"metric": "dice"},
+            {"unlearned": ("lesion",)},
+            "Training did not learn lesion (Dice 0 in every test subject): no target can hurt it.",
+        ),
+        ({}, {"without_value": {"layer-x": "not_finite"}}, "layer-x has no value (not finite)."),
+    ],
+)
+def test_what_the_data_cannot_show_is_said(options, changes, said):
+    assert limits(changed(outcomes_of(**options), **changes)) == [said]
+
+
+def test_with_enough_subjects_p_values_can_survive_the_correction():
+    assert limits(changed(outcomes_of(metric="dice"), units=10))
+    assert not limits(changed(outcomes_of(metric="dice"), units=11))
+    assert not limits(changed(outcomes_of(metric="dice", seeds=(0, 1, 2)), units=8))
+
+
+def test_classes_that_training_did_not_learn_are_found():
+    rows = made_results.rows("e", "resnet18")
+    for row in rows:
+        if row["class"] == "cat":
+            row |= {"value": 0.0, "drop": row["baseline"]}
+    assert select_outcomes(*tables(rows), "e").unlearned == ("cat",)
+    assert outcomes_of().unlearned == ()
+
+
+def without_value(rows, status="undefined"):
+    """Return the rows with a target that has no value in the second seed."""
+    empty = dict.fromkeys(["value", "value_low", "value_high", "drop", "drop_low", "drop_high"])
+    name = rows[4]["target"]
+    across = made_results.rows_over_seeds(rows)
+    for row in [*rows, *across]:
+        if row["target"] == name and row["seed"] in (1, None):
+            row |= empty | {"status": None if row["seed"] is None else status}
+    return name, across
+
+
+def test_a_target_without_a_value_is_named_and_left_out():
+    rows = made_results.rows("e", "resnet18", seeds=(0, 1))
+    name, across = without_value(rows)
+    found = select_outcomes(*tables(rows, across), "e")
+    assert found.without_value == {name: "undefined"}
+    assert name not in [target.target for target in found.targets]
+
+
+def test_tests_and_verdicts_by_margin():
+    rows = made_results.rows("e", "resnet18")
+    found = select_outcomes(*tables(rows), "e")
+    for outcome in found.targets:
+        (row,) = (r for r in rows if r["target"] == outcome.target and r["class"] is None)
+        assert list(outcome.margins) == [0.01, 0.02, 0.05]
+        for at in row["margins"]:
+            margin = outcome.margins[at["margin"]]
+            assert (margin.p_trivial, margin.p_trivial_holm, margin.verdict) == (
+                at["p_trivial"],
+                at["p_trivial_holm"],
+                at["verdict"],
+            )
+        assert outcome.margins[0.01].verdict == outcome.verdict
+        assert outcome.margins[0.01].p_nontrivial_holm == outcome.p_nontrivial_holm
+
+
+def test_margins_of_other_results_are_refused():
+    rows = made_results.rows("e", "resnet18")
+    summary, across, margins = tables(rows)
+    with pytest.raises(UserError, match="do not have the same results of 'e'"):
+        select_outcomes(summary, across, margins.slice(0, 6), "e")
 
 
 def test_the_task_follows_from_the_metric():

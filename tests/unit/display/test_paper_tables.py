@@ -70,7 +70,7 @@ def test_several_seeds_give_the_mean_and_its_t_interval(tmp_path):
     assert layer.drop_high == pytest.approx(0.03 + half)
     assert layer.verdict == "undecided"  # though each seed alone says non-trivial
     assert [seed.drop for seed in layer.seeds] == pytest.approx([0.02, 0.03, 0.04])
-    assert "3 seeds, 95% t intervals over seeds" in describe(outcomes)
+    assert "3 seeds, 95% intervals cover training seeds and test sampling" in describe(outcomes)
 
 
 def test_paper_tables_pair_each_value_with_this_run(tmp_path):

@@ -26,6 +26,7 @@ from nontrivial.execution.atomic import replacing
 MM_PER_INCH = 25.4
 MIN_WIDTH_MM = 85  # one journal column; the layouts do not support narrower figures
 NOTE_CHARACTER_MM = 1.15  # mean width of a character of the notes (6 pt DejaVu Sans)
+NOTE_LINE_MM = 2.7  # distance of two lines of the notes
 BLACK = "#000000"
 ORANGE = "#E69F00"
 SKY_BLUE = "#56B4E9"
@@ -131,12 +132,15 @@ def pale(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def note_height(text: str, demonstration: bool, width: float) -> float:
+    """Return the height in mm of :func:`note` in a figure of this width in mm."""
+    return 2 + NOTE_LINE_MM * len(_note_lines(text, demonstration, width))
+
+
 def note(figure: Figure, text: str, demonstration: bool) -> None:
     """Add a small note along the lower edge; a demonstration is marked first."""
-    if demonstration:
-        text = f"DEMONSTRATION, supports no inference: {text}"
     page_width, page_height = (MM_PER_INCH * size for size in figure.get_size_inches())
-    lines = textwrap.wrap(text, int((page_width - 4) / NOTE_CHARACTER_MM))
+    lines = _note_lines(text, demonstration, page_width)
     figure.text(
         2 / page_width,
         1.5 / page_height,
@@ -147,6 +151,12 @@ def note(figure: Figure, text: str, demonstration: bool) -> None:
         color="#444444",
         linespacing=1.25,
     )
+
+
+def _note_lines(text: str, demonstration: bool, width: float) -> list[str]:
+    if demonstration:
+        text = f"DEMONSTRATION, supports no inference: {text}"
+    return textwrap.wrap(text, int((width - 4) / NOTE_CHARACTER_MM))
 
 
 def panel_title(axes: Axes, text: str) -> None:

@@ -13,8 +13,11 @@ import pyarrow.compute as pc
 
 from nontrivial.errors import UserError
 from nontrivial.formats.summary import PRIMARY, ROUNDING, primary_rows, read, read_margins
+from nontrivial.inference.comparison import FEWEST_SUBJECTS, SEEDS_WITHOUT_VERDICT
+from nontrivial.inference.paired_tests import smallest_p
 from nontrivial.targets import ZEROING
 
+LEVEL = 0.05  # of corrected two-sided tests; that of one-sided ones is half of it
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}
 TASKS = {metric: task for task, metric in PRIMARY.items()}
 
@@ -122,7 +125,10 @@ class ExperimentOutcomes:
         metric: ``accuracy`` or ``dice``.
         margin: the largest drop that does not matter.
         demonstration: whether the data allow no inference.
-        units: number of test samples or subjects per seed; None if the seeds differ.
+        unit: ``sample`` or ``subject``.
+        units: number of test samples or subjects that count.
+        empty: subjects without foreground, which do not count; None for a classification.
+        unlearned: classes that the unchanged network never predicts rightly, in any seed.
         baseline: the unchanged network.
         targets: all other targets that have a value, in canonical order.
         without_value: status of each target without one (``undefined``, ``not_finite``), by name.
@@ -137,7 +143,10 @@ class ExperimentOutcomes:
     metric: str
     margin: float
     demonstration: bool
+    unit: str
     units: int | None
+    empty: int | None
+    unlearned: tuple[str, ...]
     baseline: Outcome
     targets: tuple[Outcome, ...]
     without_value: Mapping[str, str]
@@ -212,7 +221,10 @@ def select_outcomes(
         metric=row["metric"],
         margin=row["margin"],
         demonstration=row["demonstration"],
+        unit=row["unit"],
         units=row["n"],
+        empty=row["empty"],
+        unlearned=_unlearned(across_seeds, row),
         baseline=baseline,
         targets=tuple(outcome for outcome in outcomes if outcome is not baseline),
         without_value={
@@ -225,21 +237,63 @@ def select_outcomes(
 
 def describe(outcomes: ExperimentOutcomes) -> str:
     """Describe the basis of the numbers: test units, seeds, and what the intervals cover."""
-    unit = "subject" if outcomes.metric == "dice" else "sample"
     if outcomes.units is None:
-        units = f"{outcomes.split} {unit}s differ between seeds"
+        units = f"{outcomes.split} {outcomes.unit}s differ between seeds"
     else:
-        units = f"n = {count(outcomes.units, f'{outcomes.split} {unit}')}"
+        units = f"n = {count(outcomes.units, f'{outcomes.split} {outcomes.unit}')}"
     seeds = count(outcomes.seed_count, "seed")
     if outcomes.baseline.low is None:
         covered = "no intervals"
-        if outcomes.metric == "dice" and not outcomes.demonstration:
+        if outcomes.unit == "subject" and not outcomes.demonstration:
             covered += ": too few subjects"
     elif outcomes.seed_count > 1:
-        covered = "95% t intervals over seeds"
+        covered = f"95% intervals cover training seeds and {outcomes.split} sampling"
     else:
         covered = f"95% intervals cover {outcomes.split} sampling only, not training"
     return f"{units}, {seeds}, {covered}"
+
+
+def limits(outcomes: ExperimentOutcomes) -> list[str]:
+    """Return a sentence for each thing that these data cannot show, whatever the network."""
+    found = []
+    unit = f"{outcomes.split} {outcomes.unit}"
+    units = outcomes.units or 0
+    needed = outcomes.baseline.n_for_trivial
+    if outcomes.demonstration:
+        pass  # marked as such wherever it is shown
+    elif outcomes.unit == "subject" and units < FEWEST_SUBJECTS:
+        found.append(
+            f"Intervals, tests and verdicts need at least {FEWEST_SUBJECTS} {unit}s;"
+            f" there are {units}."
+        )
+    elif outcomes.seed_count == SEEDS_WITHOUT_VERDICT:
+        found.append("Two seeds give intervals but no tests and no verdicts. Train a third.")
+    elif needed is not None:
+        found.append(
+            f"No target can be trivial with {count(units, unit)}, even without a changed"
+            f" prediction; {needed:,} would do."
+        )
+    elif outcomes.unit == "subject" and outcomes.seed_count == 1:
+        tests = len({frozenset(target.kernels) for target in outcomes.targets if target.verdict})
+        if tests * smallest_p(units) > LEVEL:
+            found.append(
+                f"With {count(units, unit)}, no p-value survives the correction for {tests} tests."
+            )
+    if outcomes.empty:
+        found.append(
+            f"{count(outcomes.empty, unit)} without foreground left out of Dice; what is predicted"
+            " there is in the column false_positive_ml."
+        )
+    found += [
+        f"Training did not learn {name} ({METRIC_NAMES[outcomes.metric]} 0 in every"
+        f" {unit}): no target can hurt it."
+        for name in outcomes.unlearned
+    ]
+    found += [
+        f"{target} has no value ({status.replace('_', ' ')})."
+        for target, status in outcomes.without_value.items()
+    ]
+    return found
 
 
 def count(number: int, noun: str) -> str:
@@ -255,6 +309,14 @@ def _primary_rows(table: pa.Table, experiment: str) -> list[dict]:
         primary_rows(table),
     )
     return table.filter(chosen).to_pylist()
+
+
+def _unlearned(across_seeds: pa.Table, baseline: dict) -> tuple[str, ...]:
+    """Return the classes that have a metric of 0 over all seeds, from the baseline's row."""
+    same = pc.and_(pc.is_valid(across_seeds["class"]), pc.equal(across_seeds["value"], 0))
+    for name in ("experiment", "intervention", "target", "metric"):
+        same = pc.and_(same, pc.equal(across_seeds[name], baseline[name]))
+    return tuple(across_seeds.filter(same)["class"].to_pylist())
 
 
 def _fit(seeds: dict[str, list[dict]], across: dict[str, dict]) -> bool:

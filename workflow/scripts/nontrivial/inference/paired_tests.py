@@ -87,6 +87,15 @@ def sign_flip(differences: np.ndarray, generator: np.random.Generator) -> SignFl
     return SignFlips(*((1 + total) / (1 + DRAWS)))
 
 
+def smallest_p(subjects: int) -> float:
+    """Return the smallest two-sided p-value that the sign-flip test of so many subjects can give.
+
+    >>> smallest_p(6)
+    0.03125
+    """
+    return 2 / 2**subjects if subjects <= EXACT_SUBJECTS else 1 / (1 + DRAWS)
+
+
 def _half_of_all_sums(differences: np.ndarray) -> np.ndarray:
     """Return the sums under all sign patterns with the first sign fixed, (2^(S-1), M)."""
     sums = differences[:1]
