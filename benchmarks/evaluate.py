@@ -42,6 +42,14 @@ def write_predictions(path: Path, columns: dict[str, list[np.ndarray]]) -> None:
             writer.write_table(pa.table([labels, *arrays], schema=schema))
 
 
+def write_samples(path: Path, columns: dict[str, object]) -> None:
+    """Write a table of samples; columns that are not given are null."""
+    n = len(columns["sample"])
+    types = {"subject": pa.string(), "label": pa.int64(), "pixel_ml": pa.float64()}
+    empty = {name: pa.nulls(n, kind) for name, kind in types.items()}
+    pq.write_table(pa.table({**empty, **columns}), path)
+
+
 def write_dataset(path: Path, task: str, classes: list[str]) -> None:
     path.write_text(
         json.dumps(
@@ -78,10 +86,7 @@ def classification(folder: Path) -> None:
             "log_prob": floats,
         },
     )
-    pq.write_table(
-        pa.table({"sample": samples, "label": labels, "source": samples.astype(str)}),
-        folder / "samples.parquet",
-    )
+    write_samples(folder / "samples.parquet", {"sample": samples, "label": labels})
     write_dataset(folder / "dataset.json", "classification", [f"c{i}" for i in range(10)])
 
 
@@ -106,7 +111,10 @@ def segmentation(folder: Path) -> None:
         },
     )
     names = [f"subject-{i // slices:03d}" for i in range(n)]
-    pq.write_table(pa.table({"sample": samples, "subject": names}), folder / "samples.parquet")
+    volumes = np.full(n, 0.001)
+    write_samples(
+        folder / "samples.parquet", {"sample": samples, "subject": names, "pixel_ml": volumes}
+    )
     write_dataset(folder / "dataset.json", "segmentation", ["background", "front", "back"])
 
 
