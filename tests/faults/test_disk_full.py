@@ -18,7 +18,11 @@ pytestmark = pytest.mark.slow
 STAGES = {
     "figures": (["figures/layers-digits.*"], "figures/layers-digits.svg", 8 << 10),
     "tables": (["tables/paper.*"], "tables/paper.csv", 0),
-    "aggregate": (["summary.parquet", "across_seeds.parquet"], "summary.parquet", 20 << 10),
+    "aggregate": (
+        ["summary.parquet", "across_seeds.parquet", "margins.parquet"],
+        "summary.parquet",
+        20 << 10,
+    ),
     "evaluate": (["digits/**/shortcut-2.parquet"], "digits/**/shortcut-2.parquet", 0),
     "examples": (["t1/**/examples.parquet"], "t1/**/examples.parquet", 4 << 10),
     "predict": (["digits/**/predictions"], "digits/**/predictions/baseline.json", 4 << 10),

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aggregate_results import aggregate_results
-from evaluate_target import PREDICTED, SAMPLES, evaluate_target
+from evaluate_target import PREDICTED, evaluate_target
 from nontrivial.formats import examples as example_files
 from nontrivial.formats import history, parquet, samples
 from nontrivial.formats.predictions import METADATA
@@ -135,6 +135,10 @@ def rewrite(path: Path | list[Path], change) -> None:
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
 
 
+# Columns of the samples that the results of a task depend on.
+SAMPLES = {"classification": ("label",), "segmentation": ("subject",)}
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 @examples(70)
 @given(data=st.data())
@@ -192,7 +196,7 @@ def test_impossible_log_probabilities_are_refused(tmp_path, value):
         (-1, 0, 0, "are impossible with 1024 pixels"),
         (1000, 20, 5, "are impossible with 1024 pixels"),
         (2**31 - 1, 2**31 - 1, 2**31 - 1, "are impossible with 1024 pixels"),
-        (500, 0, 0, "have another truth than the baseline's"),
+        (500, 0, 0, "have another truth than "),
     ],
 )
 def test_impossible_counts_are_refused(tmp_path, tp, fp, fn, wrong):

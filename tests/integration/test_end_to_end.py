@@ -32,6 +32,24 @@ def test_summary_has_every_target_once(finished_once, summary):
         assert len(rows) == rows.index.nunique() == count
     seeds = pq.read_table(finished_once.path("results/across_seeds.parquet"))
     assert seeds.schema.names == SCHEMA.names
+    margins = pandas.read_parquet(finished_once.path("results/margins.parquet"))
+    assert len(margins) == 3 * 2 * sum(EXPECTED_TARGETS.values())
+
+
+def test_verdicts_follow_from_the_intervals_at_every_margin(finished_once, summary):
+    margins = pandas.read_parquet(finished_once.path("results/margins.parquet"))
+    rows = primary(summary, "digits")
+    found = margins[(margins.experiment == "digits") & margins.seed.notna()]
+    assert set(found.margin) == {0.01, 0.02, 0.05}
+    for row in found.itertuples():
+        result = rows.loc[row.target]
+        if row.target == "baseline" or result.status != "ok":
+            assert pandas.isna(row.verdict)
+            assert pandas.isna(row.p_trivial)
+        else:
+            assert (row.verdict == "non-trivial") == (result.drop_low > row.margin)
+            assert (row.verdict == "non-trivial") == (row.p_nontrivial < 0.025)
+            assert row.p_nontrivial_holm >= row.p_nontrivial
 
 
 def test_drop_is_baseline_minus_value(summary):

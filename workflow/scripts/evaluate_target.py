@@ -111,7 +111,7 @@ def evaluate_target(
     else:
         for path, one in zip([*predictions, *baseline], [*changed, *clean], strict=True):
             if one is not None:
-                _require_same_truth(one, clean[0], path)
+                _require_same_truth(one, clean[0], path, baseline[0])
         scores = _segmentation(table, changed, clean, description, samples)
     if settings["kind"] == "baseline":
         _warn_of_unlearned(scores, settings)
@@ -300,13 +300,11 @@ def _require_counts(columns: Columns, path: Path, description: Description) -> N
     _refuse_counts(impossible, columns, path, f"are impossible with {pixels} pixels")
 
 
-def _require_same_truth(changed: Columns, clean: Columns, path: Path) -> None:
+def _require_same_truth(changed: Columns, clean: Columns, path: Path, baseline: Path) -> None:
     truth, expected = (
         columns["tp"].astype(np.int64) + columns["fn"] for columns in (changed, clean)
     )
-    _refuse_counts(
-        truth != expected, changed, path, "have another truth than the first seed's baseline"
-    )
+    _refuse_counts(truth != expected, changed, path, f"have another truth than {baseline}")
 
 
 def _refuse_counts(wrong: np.ndarray, columns: Columns, path: Path, problem: str) -> None:

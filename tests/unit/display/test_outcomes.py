@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import made_results
+import pyarrow as pa
 import pytest
 from made_results import tables
 
@@ -242,6 +243,11 @@ def test_margins_of_other_results_are_refused():
     summary, across, margins = tables(rows)
     with pytest.raises(UserError, match="do not have the same results of 'e'"):
         select_outcomes(summary, across, margins.slice(0, 6), "e")
+    rows = across.to_pylist()
+    rows[0]["margin"] = 0.5
+    changed = pa.Table.from_pylist(rows, schema=across.schema)
+    with pytest.raises(UserError, match="do not have the same results of 'e'"):
+        select_outcomes(summary, changed, margins, "e")
 
 
 def test_the_task_follows_from_the_metric():

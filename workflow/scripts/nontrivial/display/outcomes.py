@@ -199,7 +199,7 @@ def select_outcomes(
     for row in _primary_rows(margins, experiment):
         if row["seed"] is None:
             by_margin.setdefault(row["target"], {})[row["margin"]] = _margin_outcome(row)
-    if "baseline" not in seeds or not _fit(seeds, across) or set(by_margin) != set(seeds):
+    if "baseline" not in seeds or not _fit(seeds, across) or not _are_at(by_margin, across):
         raise UserError(
             f"summary.parquet, across_seeds.parquet and margins.parquet do not have the same"
             f" results of {experiment!r}; delete all three and run the workflow again"
@@ -337,6 +337,13 @@ def _is_mean(values: list[float | None], mean: float | None) -> bool:
     if mean is None or len(present) < len(values):
         return mean is None and len(present) < len(values)
     return abs(fmean(present) - mean) < ROUNDING
+
+
+def _are_at(by_margin: dict[str, dict[float, MarginOutcome]], across: dict[str, dict]) -> bool:
+    """Tell whether the margins have every target, with its configured margin among them."""
+    return set(by_margin) == set(across) and all(
+        row["margin"] in by_margin[target] for target, row in across.items()
+    )
 
 
 def _margin_outcome(row: dict) -> MarginOutcome:
