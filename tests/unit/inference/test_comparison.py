@@ -262,6 +262,19 @@ def test_p_values_and_verdicts_of_several_seeds_agree(cells, seed):
     assert one.drop - 1e-12 <= one.drop_high <= 1
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_p_values_and_verdicts_of_subjects_agree(seed):
+    generator = np.random.default_rng(seed)
+    units = int(generator.integers(6, 40))
+    drop = generator.choice([-0.03, 0.0, 0.01, 0.03]) + (
+        generator.normal(0, 0.01, (3, 1)) + generator.normal(0, 0.02, (1, units))
+    )
+    one = measured(subjects(0.5 - drop, np.full((3, units), 0.5)))
+    for at in one.at_margins:
+        assert (at.p_nontrivial < 0.025) == (at.verdict == "non-trivial")
+        assert (at.p_trivial < 0.025) == (at.verdict in ("trivial", "harmful"))
+
+
 def test_the_drop_as_a_share_of_what_is_above_chance():
     baseline = np.ones((1, 100))
     value = baseline.copy()
