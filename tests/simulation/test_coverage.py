@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
 REPLICATES = 1_000
 LEAST = {2: 0.87, 3: 0.90, 5: 0.92}  # of a nominal 0.95, by the number of seeds
 LEAST_OF_FEW_SUBJECTS = 0.93
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def load():
-    spec = importlib.util.spec_from_file_location("coverage_benchmark", PROGRAM)
+    spec = importlib.util.spec_from_file_location("interval_coverage", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,6 +1,6 @@
 """Simulate how often the 95% intervals of the drop contain the true drop, and print the tables.
 
-    python benchmarks/coverage.py --replicates 4000
+    python benchmarks/interval_coverage.py --replicates 4000
 
 Three tables, as in docs/statistics.md: normal drops of subjects with several seeds; images that are
 right or wrong with several seeds; one seed with few subjects, with normal and with skewed drops.
