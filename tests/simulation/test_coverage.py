@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
 REPLICATES = 1_000
-LEAST = {2: 0.87, 3: 0.90, 5: 0.92}  # of a nominal 0.95, by the number of seeds
+LEAST = {2: 0.85, 3: 0.90, 5: 0.92}  # of a nominal 0.95, by the number of seeds
 LEAST_OF_FEW_SUBJECTS = 0.93
 pytestmark = pytest.mark.slow
 
