@@ -9,6 +9,7 @@ from nontrivial.networks import registry
 from nontrivial.networks.building import build
 from nontrivial.networks.convolutions import convolutions, forward_calls, forward_order
 from nontrivial.networks.kernel_table import Kernel, write_table
+from nontrivial.networks.residual_units import residual_units
 from nontrivial.networks.roles import describe
 
 log = logging.getLogger("nontrivial")
@@ -51,7 +52,7 @@ def list_kernels(
     unused = [path for path in convolutions(network) if path not in order]
     if unused:
         log.warning("not in the table, because they are unused: %s", ", ".join(unused))
-    return describe(order)
+    return describe(order, residual_units(network, channels, size))
 
 
 def write_kernel_table(

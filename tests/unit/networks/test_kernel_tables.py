@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nontrivial.errors import UserError
 from nontrivial.networks.kernel_table import (
     COLUMNS,
+    ROLES,
     Kernel,
     read_table,
     structure_digest,
@@ -21,7 +22,7 @@ sizes = st.integers(1, 9).map(lambda n: f"{n}x{n}")
 def tables(draw):
     kernels = []
     for order, path in enumerate(draw(st.lists(paths, min_size=1, max_size=8, unique=True))):
-        role = draw(st.sampled_from(["stem", "head", "decomposition", "residual", "shortcut"]))
+        role = draw(st.sampled_from(ROLES))
         placed = role not in ("stem", "head")
         kernels.append(
             Kernel(
@@ -118,6 +119,18 @@ def test_an_invalid_table_is_refused_in_one_line(tmp_path, text, message):
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_plain_network_may_have_the_role_residual(tmp_path):
+    # Tables that users wrote before there was a role plain.
+    path = tmp_path / "table.tsv"
+    path.write_text(
+        f"{HEADER}\n{ROW}\n1{ROW[1:].replace('conv1', 'b')}\n".replace(
+            "b\t3\t8\t3x3\t1x1\t1x1\t1\tfalse\t216\t\t\tstem",
+            "b\t3\t8\t3x3\t1x1\t1x1\t1\tfalse\t216\t1\t0\tresidual",
+        )
+    )
+    assert [kernel.role for kernel in read_table(path)] == ["stem", "residual"]
 
 
 def test_a_missing_or_binary_table_is_refused(tmp_path):

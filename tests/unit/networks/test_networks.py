@@ -38,10 +38,13 @@ def test_resnet34_has_36_kernels():
     assert roles.count("adjacent") == 2 + 3
 
 
-def test_inner_kernels_of_a_bottleneck_are_no_decomposition():
-    roles = {kernel.path: kernel.role for kernel in read_table(TABLES / "resnet50.tsv")}
-    assert roles["layer1.0.conv1"] == roles["layer2.0.conv1"] == "decomposition"
-    assert roles["layer2.1.conv1"] == roles["layer2.1.conv3"] == "residual"
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnet50-cifar"])
+def test_a_bottleneck_decomposes_in_its_third_kernel(name):
+    roles = {kernel.path: kernel.role for kernel in read_table(TABLES / f"{name}.tsv")}
+    for block in (1, 2, 3, 4):
+        assert roles[f"layer{block}.0.conv3"] == "decomposition"
+        assert roles[f"layer{block}.0.conv1"] == roles[f"layer{block}.0.conv2"] == "adjacent"
+        assert roles[f"layer{block}.1.conv1"] == roles[f"layer{block}.1.conv3"] == "residual"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -188,10 +191,10 @@ def test_a_plain_network_is_read_as_runs_of_equal_width(own):
     kernels = list_kernels.list_kernels(None, f"{own}:plain", (16, 16))
     assert [(k.path, k.block, k.unit, k.role) for k in kernels] == [
         ("0", None, None, "stem"),
-        ("2", 1, 0, "residual"),
+        ("2", 1, 0, "plain"),
         ("4", 2, 0, "decomposition"),
-        ("6", 2, 1, "residual"),
-        ("8", 2, 2, "residual"),
+        ("6", 2, 1, "plain"),
+        ("8", 2, 2, "plain"),
     ]
 
 

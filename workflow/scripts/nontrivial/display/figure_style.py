@@ -43,6 +43,7 @@ ROLE_COLOURS = {
     "decomposition": VERMILLION,
     "adjacent": ORANGE,
     "residual": BLUE,
+    "plain": SKY_BLUE,
     "shortcut": PURPLE,
     "head": GREEN,
 }
@@ -51,6 +52,7 @@ ROLE_MARKERS = {
     "decomposition": "D",
     "adjacent": "v",
     "residual": "o",
+    "plain": "h",
     "shortcut": "P",
     "head": "^",
 }

@@ -15,7 +15,7 @@ from nontrivial.errors import UserError
 from nontrivial.execution.atomic import write_text
 from nontrivial.formats.canonical import digest
 
-ROLES = ("stem", "decomposition", "adjacent", "residual", "shortcut", "head")
+ROLES = ("stem", "decomposition", "adjacent", "residual", "plain", "shortcut", "head")
 
 # Weights fit every network with equal values in these columns. Block, unit and role interpret
 # the network, so relabelling one must not retrain anything.
