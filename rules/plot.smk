@@ -51,6 +51,7 @@ rule tabulate_paper:
 rule judge_claims:
     input:
         **NUMBERS,
+        paper=f"{PAPER}/results.csv",
         claims=f"{PAPER}/claims.csv",
     output:
         csv=f"{TABLE}/claims.csv",
@@ -65,9 +66,10 @@ rule judge_claims:
     conda:
         "../envs/plot.yaml"
     params:
-        settings=PLAN.claims_settings(),
+        settings=PLAN.paper_settings(),
         code=code("judge_claims.py"),
         program=program("judge_claims.py"),
+        paper=file_digest(PAPER / "results.csv"),
         claims=file_digest(PAPER / "claims.csv"),
     shell:
         "python {params.program:q}"
@@ -75,6 +77,7 @@ rule judge_claims:
         " --summary {input.summary:q}"
         " --across-seeds {input.across_seeds:q}"
         " --margins {input.margins:q}"
+        " --paper {input.paper:q}"
         " --claims {input.claims:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"

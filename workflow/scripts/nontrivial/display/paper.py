@@ -2,10 +2,14 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from nontrivial.display.outcomes import ExperimentOutcomes, MarginOutcome, Outcome
 from nontrivial.errors import UserError
+from nontrivial.formats.summary import ROUNDING
 
 CITATION = '"Is Each Layer Non-trivial in CNN?", student abstract, arXiv 2009.09938'
 TASK_NAMES = {"cifar10": "CIFAR-10 classification", "t1": "T1 segmentation"}
@@ -92,6 +96,63 @@ def read_paper_values(path: Path) -> list[PaperValue]:
         raise UserError(
             f"{path}: not the table of the paper's numbers ({error!r}); restore the file"
         ) from error
+
+
+def as_outcomes(
+    values: Sequence[PaperValue], task: str, margins: Sequence[float]
+) -> ExperimentOutcomes:
+    """Return the paper's numbers of a task in the form of an experiment's results.
+
+    They are point values. A drop above a margin is non-trivial, one below it trivial; a drop that
+    equals the margin has no verdict.
+
+    Args:
+        values: the paper's numbers.
+        task: ``cifar10`` or ``t1``.
+        margins: margins of the verdicts; the first one is the experiment's.
+    """
+    chosen = [value for value in values if value.task == task]
+    baseline = next(value for value in chosen if value.kind == "baseline")
+
+    def outcome(value: PaperValue) -> Outcome:
+        drop = baseline.value - value.value
+        unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(Outcome))
+        known = {
+            "target": value.kind if value.block is None else f"{value.kind}-{value.block}",
+            "kind": value.kind,
+            "kernels": (f"{value.kind} {value.block}",),
+            "block": value.block,
+            "status": "ok",
+            "value": value.value,
+            "drop": drop,
+            "margins": {margin: _point_verdict(drop, margin) for margin in margins},
+            "seeds": (),
+        }
+        return Outcome(**(unknown | known))
+
+    return ExperimentOutcomes(
+        experiment="paper",
+        training="paper",
+        dataset=PAPERS_SOURCE[task],
+        network="paper",
+        stem="",
+        split="test",
+        metric=baseline.metric,
+        margin=margins[0],
+        demonstration=False,
+        units=None,
+        baseline=outcome(baseline),
+        targets=tuple(outcome(value) for value in chosen if value.kind != "baseline"),
+        without_value={},
+    )
+
+
+def _point_verdict(drop: float, margin: float) -> MarginOutcome:
+    verdict = None
+    if abs(drop - margin) > ROUNDING:
+        verdict = "non-trivial" if drop > margin else "trivial"
+    p_nontrivial, p_trivial = float(verdict != "non-trivial"), float(verdict != "trivial")
+    return MarginOutcome(p_nontrivial, p_nontrivial, p_trivial, p_trivial, verdict)
 
 
 def read_claims(path: Path) -> list[Claim]:

@@ -266,15 +266,11 @@ class Plan:
         return {"paper": self.config["experiments"][experiment]["paper"], "source": source}
 
     def paper_settings(self) -> str:
-        """Return the settings of the tables beside the paper."""
+        """Return the settings of the tables and claims beside the paper."""
         names = sorted(self.config["experiments"])
         return canonical(
             {"experiments": [{"name": name, **self.beside_the_paper(name)} for name in names]}
         )
-
-    def claims_settings(self) -> str:
-        """Return the settings of the claims: the names of the experiments."""
-        return canonical({"experiments": sorted(self.config["experiments"])})
 
     def figure_settings(self, **subject: object) -> str:
         """Return the settings of a figure: its subject and the ``plots`` section."""
