@@ -128,6 +128,21 @@ def test_the_evidence_has_the_numbers(tmp_path):
     )
 
 
+def test_the_evidence_names_targets_without_a_value(clear):
+    missing = {f"layer-{letter}": "not_finite" for letter in "abcdef"} | {"set-late": "undefined"}
+    evidence = judge(CLAIMS["decomposition"], replace(clear, without_value=missing)).evidence
+    assert (
+        "Without a value, so not judged: layer-a, layer-b, layer-c, layer-d and 2 more." in evidence
+    )
+
+
+def test_the_evidence_counts_padded_targets_that_it_does_not_name(clear):
+    trivial = changed(clear, lambda t: p_values(0.001, 1.0, "trivial"))
+    evidence = judge(CLAIMS["rest-trivial"], trivial).evidence
+    assert "All 8 targets are trivial." in evidence
+    assert "2 of the 8 targets have less than 90% live weights." in evidence
+
+
 def test_a_zero_has_no_minus(clear):
     near = changed(clear, lambda t: {"drop": -0.0001, "drop_low": -0.0002, "drop_high": 0.0001})
     assert "drop 0.000 [0.000, 0.000]" in judge(CLAIMS["shortcuts"], near).evidence

@@ -337,6 +337,7 @@ class _Tests:
                 f"{count(left_out, 'more target')} {_are(left_out)} left out, because"
                 f" construction fixes {'its outcome' if left_out == 1 else 'their outcomes'}."
             )
+        sentences += self._without_value()
         having = self.having(sought)
         if having and len(self.counted) > 1:
             sentences.append(self._correction(sought, having, examples))
@@ -351,6 +352,12 @@ class _Tests:
             for outcome in shown
             if _is_padded(outcome)
         ]
+        padded = sum(map(_is_padded, self.counted))
+        if padded and len(shown) < len(self.counted):
+            sentences.append(
+                f"{padded} of the {len(self.counted)} targets"
+                f" {'has' if padded == 1 else 'have'} less than {LEAST_LIVE:.0%} live weights."
+            )
         if not any(self._verdict(outcome) for outcome in self.counted):
             sentences.append(_why_no_verdict(self.outcomes))
         return _marked(self.outcomes, " ".join(sentences))
@@ -370,6 +377,16 @@ class _Tests:
         if harmful:
             text += f" ({harmful} of the trivial improve the metric by more than the margin)"
         return f"{text}."
+
+    def _without_value(self) -> list[str]:
+        """Return a sentence about the targets of these kinds that have no value, if any."""
+        kinds = {outcome.kind for outcome in self.matching}
+        names = [n for n in self.outcomes.without_value if n.partition("-")[0] in kinds]
+        if not names:
+            return []
+        more = len(names) - NAMED_AT_MOST
+        listed = ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+        return [f"Without a value, so not judged: {listed}."]
 
     def _correction(self, sought: str, having: list[Outcome], proven: list[Outcome]) -> str:
         if proven:
