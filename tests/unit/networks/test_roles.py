@@ -3,6 +3,8 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from nontrivial.networks.convolutions import forward_calls, forward_order
@@ -198,6 +200,32 @@ def test_a_shortcut_is_found_whatever_it_is_called(stage, name, before_activatio
     assert roles[f"{stage}.0.conv3"] == "decomposition"
 
 
+UNITS = st.tuples(
+    st.sampled_from([(4, 4), (4, 4, 4), (4, 2, 2, 4)]),
+    st.sampled_from([None, "proj", "skip", "downsample", "conv1x1"]),
+    st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    stages=st.lists(st.lists(UNITS, min_size=1, max_size=3), min_size=1, max_size=3),
+    names=st.permutations(["downsample", "shortcut", "stage3"]),
+)
+def test_shortcuts_of_any_chain_of_units_are_those_around_longer_branches(stages, names):
+    modules = {
+        name: nn.Sequential(*(Unit(*unit) for unit in stage))
+        for name, stage in zip(names, stages, strict=False)
+    }
+    expected = [
+        f"{name}.{number}.{around}.1"
+        for name, stage in zip(names, stages, strict=False)
+        for number, (widths, around, _) in enumerate(stage)
+        if around and (len(widths) > 2 or around == "downsample")
+    ]
+    assert sorted(shortcuts_of(Network(**modules))) == sorted(expected)
+
+
 class Sum(nn.Module):
     """The sum of some modules' outputs."""
 
@@ -222,6 +250,10 @@ NO_SHORTCUTS = {
     "beside an identity": Sum(nn.Identity(), shortcut=conv()),
     "as long as the branch": Sum(conv(), conv(side=1)),
     "in a sum of three": Sum(nn.Sequential(conv(), conv()), conv(), nn.Identity()),
+    "after global pooling": Sum(
+        nn.Sequential(conv(), conv()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(side=1), nn.Upsample((8, 8))),
+    ),
     "parallel with an addition itself": Sum(
         nn.Sequential(conv(), conv(), conv(), nn.ReLU()), nn.Sequential(Unit((4, 4)), nn.ReLU())
     ),

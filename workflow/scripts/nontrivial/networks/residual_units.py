@@ -5,6 +5,7 @@ The shorter of two paths goes around the unit: its convolutions are the shortcut
 other path the branch.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def residual_units(
 
     Paths with equally many convolutions are told apart by :data:`SHORTCUT_NAMES`. All convolutions
     are the branch where nothing tells the paths apart, where the shorter one adds something
-    itself, and in a sum of more than two.
+    itself or pools below the resolution of the output, and in a sum of more than two.
 
     Args:
         model: the network; it is not changed.
@@ -69,11 +70,11 @@ def residual_units(
 
 @dataclass(frozen=True, eq=False)
 class _Value:
-    """A tensor of the forward pass: its place in the order, its channels, and what made it."""
+    """A tensor of the forward pass: its place in the order, its shape, and what made it."""
 
     number: int
     parents: tuple["_Value", ...]
-    width: int
+    shape: tuple[int, ...]
     convolution: str | None
     is_sum: bool
 
@@ -134,10 +135,10 @@ class _Watch(TorchFunctionMode):
     ) -> None:
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
-                width = tensor.shape[1] if tensor.ndim > 1 else 0
+                shape = tuple(tensor.shape)
                 self._alive.append(tensor)
                 number = len(self._alive)
-                self._values[id(tensor)] = _Value(number, parents, width, convolution, is_sum)
+                self._values[id(tensor)] = _Value(number, parents, shape, convolution, is_sum)
 
     def _on_convolution(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -162,7 +163,7 @@ class _Watch(TorchFunctionMode):
             terms = _terms(end, entry)
             if not terms or terms[0] in self.units:
                 return
-            if unit := _unit(path, terms[1:], entry, end.width):
+            if unit := _unit(path, terms[1:], entry, end):
                 self.units[terms[0]] = unit
 
         return before, after
@@ -212,24 +213,37 @@ def _everything(sides: list[frozenset[str]]) -> frozenset[str]:
     return frozenset[str]().union(*sides)
 
 
-def _unit(path: str, terms: list[_Value], entry: _Value, width: int) -> ResidualUnit | None:
+def _unit(path: str, terms: list[_Value], entry: _Value, end: _Value) -> ResidualUnit | None:
     sides = _sides(terms, entry)
     if not sides:
         return None
-    widths = (entry.width, width)
+    widths = (_channels(entry), _channels(end))
     if len(sides) == 2:
         (around, term), (branch, _) = sorted(
             zip(sides, terms, strict=True),
             key=lambda pair: (not _all_named(pair[0], path), len(pair[0])),
         )
         has_name = _all_named(around, path) and not _all_named(branch, path)
-        if branch and (has_name or len(around) < len(branch)) and not _has_sum(term, entry):
+        is_shorter = has_name or len(around) < len(branch)
+        if branch and is_shorter and _is_simple(term, entry, end):
             return ResidualUnit(path, branch, around, widths)
     return ResidualUnit(path, _everything(sides), frozenset(), widths)
 
 
-def _has_sum(term: _Value, entry: _Value) -> bool:
-    return any(len(_flat(value, entry)) > 1 for value in _between(term, entry))
+def _channels(value: _Value) -> int:
+    return value.shape[1] if len(value.shape) > 1 else 0
+
+
+def _is_simple(term: _Value, entry: _Value, end: _Value) -> bool:
+    """Tell whether a path adds nothing, and never falls below the resolution of the output."""
+    return all(
+        len(_flat(value, entry)) == 1
+        and (
+            len(value.shape) != len(end.shape)
+            or all(map(operator.ge, value.shape[2:], end.shape[2:]))
+        )
+        for value in _between(term, entry)
+    )
 
 
 def _all_named(kernels: frozenset[str], path: str) -> bool:

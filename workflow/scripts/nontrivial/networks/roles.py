@@ -45,7 +45,7 @@ def describe(
         if not units:
             places = {}  # names of a residual network, but nothing is added
         elif not places:
-            places = _by_structure(order, units, shortcuts)
+            places = _by_structure(order, units)
     if places:
         return _residual(order, places, shortcuts, units or [])
     return _plain(order, shortcuts if units else frozenset())
@@ -58,9 +58,7 @@ def _by_name(order: dict[str, _ConvNd]) -> tuple[dict[str, _Place], frozenset[st
     return places, frozenset(path for path, m in matches.items() if named_shortcut(m["rest"]))
 
 
-def _by_structure(
-    order: dict[str, _ConvNd], units: Sequence[ResidualUnit], shortcuts: frozenset[str]
-) -> dict[str, _Place]:
+def _by_structure(order: dict[str, _ConvNd], units: Sequence[ResidualUnit]) -> dict[str, _Place]:
     """Return the place of every kernel in a unit; none if kernels lie between units."""
     innermost = {
         path: unit
