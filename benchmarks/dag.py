@@ -46,8 +46,8 @@ PAYLOAD = """#!/bin/sh
 option=
 for word do
     case $option in
-    --output | --digest | --history | --snapshots | --across-seeds | --csv | --markdown | --html \\
-    | --svg | --png)
+    --output | --digest | --history | --snapshots | --across-seeds | --margins | --csv \\
+    | --markdown | --html | --svg | --png)
         case $* in
         *prepare_dataset.py*)
             for split in train val test; do
