@@ -48,6 +48,14 @@ def test_bottlenecks_are_kept_as_whole_units(reading, units):
     assert {kernel.unit for kernel in zeroed} == set(range(6)) - units
 
 
+def test_none_keeps_the_third_kernel_of_a_bottleneck_that_changes_the_width():
+    assert kept("resnet50", 4, "none") == ["layer4.0.conv3", "layer4.0.downsample.0"]
+    assert kept("resnet50", 4, "first-unit") == [
+        *(f"layer4.0.conv{number}" for number in (1, 2, 3)),
+        "layer4.0.downsample.0",
+    ]
+
+
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 @pytest.mark.parametrize("reading", READINGS)
 def test_decomposition_and_shortcut_kernels_are_never_zeroed(network, reading):
