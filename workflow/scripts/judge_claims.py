@@ -14,7 +14,13 @@ from nontrivial.display.claims import (
     judge,
     judge_paper,
 )
-from nontrivial.display.outcomes import ExperimentOutcomes, describe, read_results, select_outcomes
+from nontrivial.display.outcomes import (
+    ExperimentOutcomes,
+    describe,
+    limits,
+    read_results,
+    select_outcomes,
+)
 from nontrivial.display.paper import (
     CITATION,
     READING_ADJACENT,
@@ -164,8 +170,13 @@ def _table(records: list[dict], experiments: list[Compared]) -> TextTable:
         for one in experiments
     ]
     notes += [
+        f"{one.outcomes.experiment}: {limit}"
+        for one in experiments
+        for limit in limits(one.outcomes)
+    ]
+    notes += [
         "A target is non-trivial if the 95% interval of its drop is above the margin, trivial if"
-        " it is below, and undecided otherwise. Two seeds give no verdict.",
+        " it is below, and undecided otherwise.",
         "A claim about every target uses these verdicts. A claim that one target can decide, such"
         " as that some layer is trivial, or that not every layer is, looks for the clearest of"
         f" many: it needs a one-sided p <= {LEVEL:g} after Holm's correction over all targets of"

@@ -116,7 +116,6 @@ def as_outcomes(
 
     def outcome(value: PaperValue) -> Outcome:
         drop = baseline.value - value.value
-        unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(Outcome))
         known = {
             "target": value.kind if value.block is None else f"{value.kind}-{value.block}",
             "kind": value.kind,
@@ -128,23 +127,25 @@ def as_outcomes(
             "margins": {margin: _point_verdict(drop, margin) for margin in margins},
             "seeds": (),
         }
-        return Outcome(**(unknown | known))
+        return Outcome(**(_unknown(Outcome) | known))
 
-    return ExperimentOutcomes(
-        experiment="paper",
-        training="paper",
-        dataset=PAPERS_SOURCE[task],
-        network="paper",
-        stem="",
-        split="test",
-        metric=baseline.metric,
-        margin=margins[0],
-        demonstration=False,
-        units=None,
-        baseline=outcome(baseline),
-        targets=tuple(outcome(value) for value in chosen if value.kind != "baseline"),
-        without_value={},
-    )
+    known = {
+        "experiment": "paper",
+        "dataset": PAPERS_SOURCE[task],
+        "network": "paper",
+        "metric": baseline.metric,
+        "margin": margins[0],
+        "demonstration": False,
+        "baseline": outcome(baseline),
+        "targets": tuple(outcome(value) for value in chosen if value.kind != "baseline"),
+        "without_value": {},
+    }
+    return ExperimentOutcomes(**(_unknown(ExperimentOutcomes) | known))
+
+
+def _unknown(kind: type) -> dict[str, Any]:
+    """Return every field of a data class as None: the paper does not tell it."""
+    return {field.name: None for field in fields(kind)}
 
 
 def _point_verdict(drop: float, margin: float) -> MarginOutcome:
