@@ -1,6 +1,6 @@
 # In:    raw data: in data_dir, part of a library, or downloaded.
 # Out:   <results>/data/<dataset>/: arrays, tables of samples, dataset.json (with their digests),
-#        preparation.json (warnings and notes); summary.md and summary.png, which show what went in.
+#        preparation.json (warnings and notes); summary.md and summary.png, to check the data by eye.
 # Stale: prepare: the data set's section of the configuration, the content of its raw files, the
 #        code; summarize: the content of the prepared data, the code.
 # No other job depends on preparation.json and the summary.
