@@ -176,7 +176,7 @@ def _table(records: list[dict], experiments: list[Compared]) -> TextTable:
     ]
     notes += [
         "A target is non-trivial if the 95% interval of its drop is above the margin, trivial if"
-        " it is below, and undecided otherwise.",
+        " it is below (harmful targets count as trivial), and undecided otherwise.",
         "A claim about every target uses these verdicts. A claim that one target can decide, such"
         " as that some layer is trivial, or that not every layer is, looks for the clearest of"
         f" many: it needs a one-sided p <= {LEVEL:g} after Holm's correction over all targets of"
@@ -188,8 +188,8 @@ def _table(records: list[dict], experiments: list[Compared]) -> TextTable:
         " margins; one word if all agree. The paper's numbers have no intervals: a drop above the"
         f' margin is non-trivial, one below it trivial. "{NO_NUMBERS}": its tables lack the'
         " targets.",
-        "An experiment beside the paper tests no claim if the upper limit of its baseline is more"
-        f" than {BELOW_PAPER:g} below the paper's baseline.",
+        "An experiment that is compared with the paper tests no claim if the upper limit of its"
+        f" baseline is more than {BELOW_PAPER:g} below the paper's baseline.",
         READING_INVERTED,
         READING_ADJACENT,
         f"Claims: {CITATION}.",

@@ -127,7 +127,7 @@ def _table(outcomes: ExperimentOutcomes, everything: list[Outcome]) -> TextTable
         *limits(outcomes),
         "Drop = baseline - value: positive is worse. Non-trivial: the interval of the drop is"
         f" above the margin of {outcomes.margin:g}; trivial: below it; harmful: below"
-        f" {-outcomes.margin:g}, so the network is better without; undecided: none of these.",
+        f" {-outcomes.margin:g}, so zeroing improves the metric; undecided: none of these.",
         "p (Holm): of the test that the drop is 0, corrected over the experiment's targets.",
         "Cut: every path passes through the kernel, so the output is constant by construction; this"
         " is not a finding.",
