@@ -259,8 +259,8 @@ def _warn_of_unlearned(scores: Sequence[Scores], settings: dict) -> None:
         if row.class_name and row.metric in ("accuracy", "dice") and not row.baseline.any():
             what = "recall" if row.metric == "accuracy" else "Dice"
             log.warning(
-                "%s: %s: %s is 0 in every %s of %s: training did not learn this class, so no"
-                " target can hurt it",
+                "%s: %s: %s is 0 in every %s of %s: training did not learn this class, so"
+                " zeroing cannot lower it",
                 settings["experiment"],
                 row.class_name,
                 what,
@@ -331,7 +331,7 @@ def _row(
     row = dataclasses.asdict(measurement)
     row["class"] = row.pop("class_name")
     judged = {at["margin"]: at for at in row.pop("at_margins")}
-    # Leave out what the data do not allow to say.
+    # Leave out what the data cannot support.
     is_baseline = settings["kind"] == "baseline"  # its drop is 0 by definition
     if is_baseline:
         row |= dict.fromkeys(OF_DROP)

@@ -1,4 +1,4 @@
-"""Summarize a prepared data set: what went in, as Markdown and as a picture."""
+"""Summarize a prepared data set in Markdown tables and a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,9 +112,9 @@ def _draw(name: str, description: Description, splits: dict[str, Split], png: Pa
             chosen = sample_sheet.choose_slices(names, content.slices, content.counts)
             rows[split] = [_slice(content, row) for row in chosen]
         note = (
-            "Chosen by rule before any result: the first subjects by name, of each the slice with"
-            " the most pixels of one class (the classes in turn), or evenly spaced slices where a"
-            " split has few subjects."
+            "Chosen by a fixed rule, independent of results: the first subjects by name, each with"
+            " the slice that has the most pixels of one class (the classes in turn), or with evenly"
+            " spaced slices where a split has few subjects."
         )
     else:
         for split, content in splits.items():
@@ -125,7 +125,7 @@ def _draw(name: str, description: Description, splits: dict[str, Split], png: Pa
                 else Picture(description.classes[content.labels[row]], content.images[row])
                 for row in images
             ]
-        note = "Chosen by rule before any result: the first images of each class."
+        note = "Chosen by a fixed rule, independent of results: the first images of each class."
         if more := len(description.classes) - sample_sheet.MOST_CLASSES:
             note += f" {more} more class(es) are not shown." if more > 0 else ""
     sample_sheet.draw(

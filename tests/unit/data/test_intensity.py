@@ -123,7 +123,7 @@ def test_one_warning_names_the_worst_volume_and_the_number():
         for name, share in (("a", 0.6), ("b", 0.9), ("c", 0.7))
     }
     text = background_warning(found, 8)
-    assert "3 of 8 volume(s) are 0, most of all in b: 90%" in text
+    assert "In 3 of 8 volume(s), more than half of the voxels are 0. In b, they are 90%" in text
     assert "clips 10.0% of its other voxels at the upper limit (1% without background)" in text
     assert "`intensity_mask: nonzero`" in text
     scored = background_warning({"a": background(padded(0.6), "zscore")}, 1)

@@ -195,7 +195,7 @@ def test_background_is_warned_about_once(tmp_path, caplog):
     pad_volumes(tmp_path, names, 4)
     prepare(tmp_path)
     assert caplog.text.count("intensity_mask: nonzero") == 1
-    assert "4 of 4 volume(s) are 0" in caplog.text
+    assert "In 4 of 4 volume(s), more than half of the voxels are 0" in caplog.text
     caplog.clear()
     prepare(tmp_path, intensity_mask="nonzero")
     assert "intensity_mask" not in caplog.text
@@ -321,7 +321,7 @@ def test_label_without_image_and_image_without_label(tmp_path):
 def test_an_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
-    refuse(tmp_path, "images: there is no volume")
+    refuse(tmp_path, "images: has no volume")
 
 
 def test_a_damaged_volume_is_named(tmp_path):

@@ -24,12 +24,12 @@ def test_each_fact_once_with_counts():
     remarks.add("b", volume(oriented=False), Background(0.8, clipped=0.05))
     remarks.add("c", volume(filled=5, oriented=False), Background(0.9, clipped=0.1))
     unoriented, background = remarks.warnings()
-    assert "2 of 3 volume(s) do not state an orientation, the first is b" in unoriented
-    assert "2 of 3 volume(s) are 0, most of all in c" in background
-    (note,) = remarks.notes()
+    assert "2 of 3 volume(s) do not state an orientation (first: b)" in unoriented
     assert (
-        "replaced 8 voxel(s) that were not finite in 2 of 3 volume(s), most of all in c (5)" in note
+        "In 2 of 3 volume(s), more than half of the voxels are 0. In c, they are 90%" in background
     )
+    (note,) = remarks.notes()
+    assert "replaced 8 NaN or infinite voxel(s) in 2 of 3 volume(s) (most in c: 5)" in note
 
 
 def test_converted_units_are_said():
@@ -37,8 +37,6 @@ def test_converted_units_are_said():
     for name, unit in (("a", None), ("b", "metres"), ("c", "metres"), ("d", "microns")):
         remarks.add(name, replace(volume(), converted=unit), None)
     assert remarks.notes() == [
-        "Lengths in the headers of 2 of 4 volume(s) were converted from metres to mm, the first is"
-        " b.",
-        "Lengths in the headers of 1 of 4 volume(s) were converted from microns to mm, the first is"
-        " d.",
+        "Lengths in the headers of 2 of 4 volume(s) were converted from metres to mm (first: b).",
+        "Lengths in the headers of 1 of 4 volume(s) were converted from microns to mm (first: d).",
     ]

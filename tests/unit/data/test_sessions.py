@@ -1,4 +1,4 @@
-"""Names of several scans of one subject stop the run; names of different subjects do not."""
+"""Names of several scans of one subject are refused; names of different subjects are not."""
 
 import json
 import re

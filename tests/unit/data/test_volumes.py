@@ -146,7 +146,7 @@ def test_fill_is_for_images(tmp_path):
 def test_fill_itself_must_be_finite(tmp_path, fill):
     image = VOXELS.copy()
     image[0, 0, 0] = np.nan
-    with pytest.raises(UserError, match=r"image.nii.gz: 1 voxel\(s\) are NaN or infinite"):
+    with pytest.raises(UserError, match=r"1 voxel\(s\) are NaN or .* set `fill` to a finite value"):
         reading.read(written(tmp_path, image=image), None, fill=fill)
 
 

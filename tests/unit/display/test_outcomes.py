@@ -151,8 +151,8 @@ def test_data_that_can_show_everything_have_no_limits():
         (
             {},
             {"units": 50, "_n_for_trivial": 415},
-            "No target can be trivial with 50 test samples, even without a changed prediction; 415"
-            " would do.",
+            "No target can be trivial with 50 test samples, even without a changed prediction. At"
+            " least 415 are needed.",
         ),
         (
             {"seeds": (0, 1)},
@@ -172,13 +172,14 @@ def test_data_that_can_show_everything_have_no_limits():
         (
             {"metric": "dice"},
             {"empty": 5},
-            "5 test subjects without foreground left out of Dice; what is predicted there is in"
+            "Dice leaves out 5 test subjects without foreground. The volume predicted there is in"
             " the column false_positive_ml.",
         ),
         (
             {"metric": "dice"},
             {"unlearned": ("lesion",)},
-            "Training did not learn lesion (Dice 0 in every test subject): no target can hurt it.",
+            "Training did not learn lesion: its Dice is 0 in every test subject, so zeroing cannot"
+            " lower it.",
         ),
         ({}, {"without_value": {"layer-x": "not_finite"}}, "layer-x has no value (not finite)."),
     ],

@@ -253,8 +253,8 @@ def test_a_class_that_training_did_not_learn_is_a_warning(classification, caplog
     with caplog.at_level("WARNING"):
         run(classification, **baseline)
     assert [record.message for record in caplog.records] == [
-        "paper: c2: recall is 0 in every sample of test: training did not learn this class, so no"
-        " target can hurt it"
+        "paper: c2: recall is 0 in every sample of test: training did not learn this class, so"
+        " zeroing cannot lower it"
     ]
     caplog.clear()
     run(classification)  # said once, by the baseline

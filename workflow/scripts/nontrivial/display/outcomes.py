@@ -271,7 +271,7 @@ def limits(outcomes: ExperimentOutcomes) -> list[str]:
     elif needed is not None:
         found.append(
             f"No target can be trivial with {count(units, unit)}, even without a changed"
-            f" prediction; {needed:,} would do."
+            f" prediction. At least {needed:,} are needed."
         )
     elif outcomes.unit == "subject" and outcomes.seed_count == 1:
         tests = len({frozenset(target.kernels) for target in outcomes.targets if target.verdict})
@@ -281,12 +281,12 @@ def limits(outcomes: ExperimentOutcomes) -> list[str]:
             )
     if outcomes.empty:
         found.append(
-            f"{count(outcomes.empty, unit)} without foreground left out of Dice; what is predicted"
-            " there is in the column false_positive_ml."
+            f"Dice leaves out {count(outcomes.empty, unit)} without foreground. The volume"
+            " predicted there is in the column false_positive_ml."
         )
     found += [
-        f"Training did not learn {name} ({METRIC_NAMES[outcomes.metric]} 0 in every"
-        f" {unit}): no target can hurt it."
+        f"Training did not learn {name}: its {METRIC_NAMES[outcomes.metric]} is 0 in every"
+        f" {unit}, so zeroing cannot lower it."
         for name in outcomes.unlearned
     ]
     found += [

@@ -1,4 +1,4 @@
-"""Draw some samples of a prepared data set with their labels, to see what went in.
+"""Draw some samples of a prepared data set with their labels, to check the data by eye.
 
 The choice does not depend on any result. Of a segmentation, each split shows its first subjects by
 name, and of each the slice with the most pixels of one class, a different class from subject to

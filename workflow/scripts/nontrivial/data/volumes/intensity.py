@@ -23,9 +23,9 @@ def normalize(image: np.ndarray, method: str, name: str, mask: str | None = None
         method: ``zscore`` (mean 0, standard deviation 1), ``minmax`` (0 to 1) or ``percentile``
             (clipped to the 1st and 99th percentile, then 0 to 1).
         name: the volume's name in error messages.
-        mask: voxels that mean, standard deviation, range and percentiles are those of: ``nonzero``,
-            or None for all. All voxels are normalized. With ``nonzero``, ``minmax`` clips too, so
-            that zeros outside of the range of the others do not leave 0 to 1.
+        mask: voxels from which mean, standard deviation, range and percentiles are computed:
+            ``nonzero``, or None for all. All voxels are normalized. With ``nonzero``, ``minmax``
+            clips too, so that zeros outside the range of the others stay within 0 to 1.
 
     Raises:
         UserError: the volume is constant, its range exceeds float32, or the method or the mask is
@@ -119,7 +119,7 @@ def background_warning(found: Mapping[str, Background], volumes: int) -> str | N
             f" {most.sd:.2f} (0 and 1 without background)"
         )
     return (
-        f"More than half of the voxels of {len(found)} of {volumes} volume(s) are 0, most of all in"
-        f" {worst}: {most.share:.0%}, so that {effect}. Set `intensity_mask: nonzero` to normalize"
-        " by the other voxels."
+        f"In {len(found)} of {volumes} volume(s), more than half of the voxels are 0. In {worst},"
+        f" they are {most.share:.0%}, so {effect}. Set `intensity_mask: nonzero` to normalize by"
+        " the voxels that are not 0."
     )

@@ -194,7 +194,9 @@ def _by_name(folder: Path) -> dict[str, Path]:
     for path in volume_files(folder):
         found[volume_name(path) or path.name].append(path)
     if not found:
-        raise UserError(f"{folder}: there is no volume ({VOLUME_FORMS})")
+        raise UserError(
+            f"{folder}: has no volume ({VOLUME_FORMS}); copy the volumes here, or change the folder"
+        )
     if twice := [paths for paths in found.values() if len(paths) > 1]:
         more = f" (and {len(twice) - 1} more volumes likewise)" if len(twice) > 1 else ""
         raise UserError(f"{twice[0][0]}: the folder also holds {twice[0][1].name}{more}; keep one")

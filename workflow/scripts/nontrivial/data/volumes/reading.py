@@ -129,7 +129,9 @@ def _filled(voxels: np.ndarray, fill: float | None) -> tuple[np.ndarray, int]:
 
 
 def _single(voxels: np.ndarray, path: Path, fill: float | None) -> np.ndarray:
-    hint = "set `fill: 0` to replace them" if fill is None else "`fill` replaces stored ones only"
+    hint = "set `fill: 0` to replace them"
+    if fill is not None:  # then `fill` itself is not finite in this type
+        hint = f"set `fill` to a finite value that {voxels.dtype} can hold"
     _require_finite(voxels, path, hint)
     with np.errstate(over="ignore"):  # checked on the next line
         single = voxels.astype(np.float32)
@@ -161,7 +163,7 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
             short = np.float32(shown)
         raise UserError(
             f"{path}: labels are not integers (one is {short if short == shown else shown!s});"
-            " resample with nearest neighbour"
+            " resample the labels with nearest-neighbour interpolation"
         )
     if (np.abs(whole) >= LARGEST_LABEL).any():
         raise UserError(f"{path}: label {np.abs(whole).max():g} is too large; relabel the volume")

@@ -1,4 +1,4 @@
-"""Collect what users should know about the volumes of a data set, said once for all of them."""
+"""Collect what users should know about the volumes of a data set, one message for all of them."""
 
 from nontrivial.data.volumes import intensity
 from nontrivial.data.volumes.intensity import Background
@@ -40,8 +40,8 @@ class Remarks:
         if self._unoriented:
             found.append(
                 f"The headers of {len(self._unoriented)} of {self._count} volume(s) do not state an"
-                f" orientation, the first is {self._unoriented[0]}. Their axes are taken to run to"
-                " the left, to the front and up; check the slices in the summary."
+                f" orientation (first: {self._unoriented[0]}). Their axes are assumed to run to the"
+                " left, to the front and up. Check the orientation of the slices in summary.png."
             )
         text = intensity.background_warning(self._backgrounds, self._count)
         return [*found, text] if text else found
@@ -50,14 +50,14 @@ class Remarks:
         """Return what was converted or replaced, a sentence each."""
         found = [
             f"Lengths in the headers of {len(names)} of {self._count} volume(s) were converted from"
-            f" {unit} to mm, the first is {names[0]}."
+            f" {unit} to mm (first: {names[0]})."
             for unit, names in sorted(self._converted.items())
         ]
         if self._filled:
             worst = max(self._filled, key=lambda name: (self._filled[name], name))
             found.append(
-                f"`fill` replaced {sum(self._filled.values())} voxel(s) that were not finite in"
-                f" {len(self._filled)} of {self._count} volume(s), most of all in {worst}"
-                f" ({self._filled[worst]})."
+                f"`fill` replaced {sum(self._filled.values())} NaN or infinite voxel(s) in"
+                f" {len(self._filled)} of {self._count} volume(s) (most in {worst}:"
+                f" {self._filled[worst]})."
             )
         return found

@@ -47,7 +47,7 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
 
     Raises:
         UserError: settings contradict each other, a file is missing or was not fetched, or names
-            look like several scans of one subject and no rule says whose they are.
+            look like several scans of one subject and no key assigns subjects.
     """
     check_settings(settings)
     if not data_dir.is_dir():

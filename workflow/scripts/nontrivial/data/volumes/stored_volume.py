@@ -248,7 +248,7 @@ def _format(path: Path, head: bytes) -> type[SpatialImage]:
     for kind in NIFTI if name.endswith((".nii", ".nii.gz")) else PAIRS:
         if kind.header_class.may_contain_header(head):
             return kind
-    raise ImageFileError("its header is not that of the format in its name")
+    raise ImageFileError("its header does not match the format that its suffix names")
 
 
 def _file_map(streams: list[io.BufferedIOBase]) -> dict[str, FileHolder]:

@@ -1,4 +1,4 @@
-"""Say whose volumes pairs are: by a regular expression, by a table, or by their names."""
+"""Assign subjects to pairs of volumes: by a regular expression, by a table, or by their names."""
 
 import re
 from collections import Counter, defaultdict
@@ -90,7 +90,7 @@ def check_sessions(found: Sequence[Pair], settings: dict, data_dir: Path) -> Non
     """Check that no two subjects look like sessions, runs or other scans of one subject.
 
     Raises:
-        UserError: some do; the message has the line of configuration that groups them.
+        UserError: some do; the message contains the line of the configuration that groups them.
     """
     names = list(dict.fromkeys(pair.subject for pair in found))
     groups = sessions.alike(names)
@@ -101,7 +101,7 @@ def check_sessions(found: Sequence[Pair], settings: dict, data_dir: Path) -> Non
     more = f" (and {len(groups) - 1} more subjects likewise)" if len(groups) > 1 else ""
     raise UserError(
         f"{image_of[members[0]]} and {image_of[members[1]].name} look like scans of one subject,"
-        f" {subject}{more}, which could then be in train and test. Set"
+        f" {subject}{more}, so one subject could be in both train and test. Set"
         f" {_grouping_line(found, names, settings, data_dir)}. If each image is a subject of its"
         " own, set one_subject_per_file: true"
     )
