@@ -161,7 +161,7 @@ def _missing_classes(form: Form, counts: dict[str, np.ndarray]) -> Iterator[str]
             what = "pixel" if form.task == "segmentation" else "image"
             yield (
                 f"The {split} split has no {what} of class {excerpt(missing)}. Its results say"
-                " nothing about what is missing."
+                " nothing about missing classes."
             )
 
 

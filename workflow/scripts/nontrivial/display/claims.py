@@ -327,7 +327,7 @@ class _Tests:
 
         Args:
             verdict: the verdict that the claim states.
-            sought: the verdict that one target with it would decide the claim by.
+            sought: the verdict that decides the claim if one target has it.
             examples: the targets that have it after correction, the clearest first.
         """
         sentences = [self._tally(verdict)]

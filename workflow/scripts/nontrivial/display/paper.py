@@ -144,7 +144,7 @@ def as_outcomes(
 
 
 def _unknown(kind: type) -> dict[str, Any]:
-    """Return every field of a data class as None: the paper does not tell it."""
+    """Return every field of a data class as None: the paper does not report it."""
     return {field.name: None for field in fields(kind)}
 
 

@@ -11,7 +11,7 @@ from nontrivial.inference.student import t_quantile, t_upper_tail
 
 RESAMPLES = 10_000
 RESAMPLES_AT_A_TIME = 1_000  # bounds memory to 1,000 x subjects values
-SMALLEST_P = 0.001  # with 10,000 resamples, smaller p-values are not known well
+SMALLEST_P = 0.001  # with 10,000 resamples, smaller p-values are imprecise
 
 
 @dataclass(frozen=True)

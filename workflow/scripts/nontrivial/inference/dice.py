@@ -13,7 +13,7 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
     """Return 2TP / (2TP + FP + FN), and NaN where the truth is empty.
 
     An empty truth has no Dice: a score of 1 for predicting nothing there would reward a network
-    that has stopped to predict anything.
+    that has stopped predicting anything.
 
     Args:
         tp: true positive pixels, any shape.

@@ -12,7 +12,7 @@ def generator(
 ) -> np.random.Generator:
     """Return the random generator for one training seed (or several), target and purpose.
 
-    The set of kernels identifies the target, not its name. Two names of the same kernels get
+    The set of kernels identifies the target, not its name. Two names for the same kernels get
     equal intervals and p-values, whatever else the configuration lists.
     """
     key = json.dumps([seed, sorted(set(kernels)), purpose], separators=(",", ":"))

@@ -29,8 +29,8 @@ def verdict(drop_low: float, drop_high: float, margin: float) -> str:
     """Return the verdict on a drop with the given interval.
 
     A drop is ``non-trivial`` if its whole interval is above the margin, and ``trivial`` if it is
-    below. It is ``harmful`` if the interval is below minus the margin: the network is better
-    without. Otherwise it is ``undecided``: a drop that is not significant need not be trivial.
+    below. It is ``harmful`` if the interval is below minus the margin: zeroing improves
+    the metric. Otherwise it is ``undecided``: a drop that is not significant need not be trivial.
     """
     if drop_low > margin:
         return NON_TRIVIAL

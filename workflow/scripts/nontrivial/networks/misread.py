@@ -4,7 +4,7 @@ Both faults are oneDNN 3.12's, and need images or weights in channels-last memor
 
 - One input channel per group, an output of one column, a stride of (1, more than 1). oneDNN takes
   a wrong step from one row of the output to the next, so all but the first come from other rows,
-  or from memory that nobody wrote. In fp32 only with one group.
+  or from uninitialized memory. In fp32 only with one group.
 - One tap along an axis with a dilation and a stride. In bf16, this sometimes ends the process.
 """
 
@@ -32,7 +32,7 @@ def may_skip_rows(module: _ConvNd) -> bool:
 
 
 def dilates_one_tap(module: _ConvNd) -> bool:
-    """Return whether one tap along an axis has a dilation, which has no meaning, and a stride."""
+    """Return whether one tap along an axis has a dilation, which has no effect, and a stride."""
     if not isinstance(module, nn.Conv2d):
         return False
     axes = zip(module.kernel_size, module.dilation, module.stride, strict=True)

@@ -52,7 +52,7 @@ def residual_units(
         size: (height, width) of the image.
 
     Returns:
-        None if some values of the forward pass are computed out of sight, as by NumPy.
+        None if some values of the forward pass are computed outside torch, as by NumPy.
 
     Raises:
         UserError: the network does not take images of that shape.

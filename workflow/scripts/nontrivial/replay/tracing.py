@@ -65,7 +65,7 @@ def trace(model: nn.Module, sample_shape: tuple[int, ...]) -> Graph:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return the first line of an error's message, cut where it goes on and on."""
+    """Return the first line of an error's message, shortened if it is long."""
     message = str(error).strip()
     if not isinstance(error, UntraceableError):
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -185,7 +185,7 @@ def _before_date(name: str, constant: set[str]) -> Split:
 
 
 def _without_words(name: str, markers: Sequence[tuple[int, int]]) -> Split:
-    """Remove the markers where names of people, such as ``anna_tp1``, tell subjects apart."""
+    """Remove the markers where first names, as in ``anna_tp1``, tell subjects apart."""
     rest = _rest(name, markers)
     if not markers or not rest or re.search("[0-9]", rest) or _GROUP.fullmatch(rest):
         return Split(name, name, ())

@@ -90,7 +90,7 @@ PAIRS = (_Nifti1Pair, _Nifti2Pair, Spm2AnalyzeImage)
 
 @dataclass(frozen=True)
 class StoredVolume:
-    """An open volume, usable inside of the block that ``opened`` is the context of.
+    """An open volume, usable inside the ``with`` block of ``opened``.
 
     Attributes:
         path: its file, as the data set names it.

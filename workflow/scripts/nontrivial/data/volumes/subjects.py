@@ -108,7 +108,7 @@ def check_sessions(found: Sequence[Pair], settings: dict, data_dir: Path) -> Non
 
 
 def _grouping_line(found: Sequence[Pair], names: list[str], settings: dict, data_dir: Path) -> str:
-    """Return the line that groups the scans of each subject. It was tried on the files."""
+    """Return the line that groups the scans of each subject, after trying it on the files."""
     for images, labels in _patterns(found, names, settings):
         try:
             grouped = pairs.from_patterns(images, labels, data_dir)
