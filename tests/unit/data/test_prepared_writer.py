@@ -8,7 +8,7 @@ from nontrivial.data.prepared_writer import FEWEST_SUBJECTS, Form, writing
 from nontrivial.errors import UserError
 from nontrivial.formats import preparation_file
 from nontrivial.formats.samples import Sample
-from nontrivial.inference import segmentation_metrics
+from nontrivial.inference import comparison
 
 PICTURES = Form("classification", ["cat", "dog", "eel"], 1, (2, 2), "uint8")
 SLICES = Form("segmentation", ["background", "organ"], 1, (2, 2), "float32")
@@ -66,7 +66,7 @@ def test_subjects_without_foreground_do_not_count(tmp_path):
 
 
 def test_the_smallest_number_of_subjects_is_that_of_the_inference():
-    assert FEWEST_SUBJECTS == segmentation_metrics.FEWEST_SUBJECTS
+    assert FEWEST_SUBJECTS == comparison.FEWEST_SUBJECTS
 
 
 def test_a_failure_keeps_an_earlier_record(tmp_path):
