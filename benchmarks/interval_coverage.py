@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist
@@ -73,8 +74,7 @@ def right_or_wrong(setting: Setting, generator: np.random.Generator) -> tuple[Sc
     """
     normal = NormalDist()
     shape = (setting.seeds, setting.units)
-    accuracy = normal.cdf(AFTER)
-    sampling = math.sqrt(accuracy * (1 - accuracy) / setting.units)
+    sampling = deviation_of_drop(setting.share) / math.sqrt(setting.units)
     between = setting.ratio * sampling / normal.pdf(AFTER)  # of the latent mean
     common = generator.normal(0, math.sqrt(setting.share), (1, setting.units))
     before, after = (
@@ -84,6 +84,24 @@ def right_or_wrong(setting: Setting, generator: np.random.Generator) -> tuple[Sc
     truth = normal.cdf(BEFORE) - normal.cdf(AFTER / math.sqrt(1 + between**2))
     value, baseline = (after > 0).astype(float), (before > 0).astype(float)
     return Scores("accuracy", "sample", value, baseline, "any"), truth
+
+
+@cache
+def deviation_of_drop(share: float) -> float:
+    """Return the standard deviation over images of one network's drop, which is -1, 0 or 1.
+
+    Args:
+        share: share of the latent variance that is difficulty, common to before and after.
+    """
+    cdf = NormalDist().cdf
+    before, after = cdf(BEFORE), cdf(AFTER)
+    difficulty, weights = np.polynomial.hermite_e.hermegauss(64)  # integrates over a normal
+    both_right = sum(
+        weight * math.prod(cdf((mean + common) / math.sqrt(1 - share)) for mean in (BEFORE, AFTER))
+        for common, weight in zip(math.sqrt(share) * difficulty, weights, strict=True)
+    ) / math.sqrt(2 * math.pi)
+    changed = before + after - 2 * both_right
+    return math.sqrt(changed - (before - after) ** 2)
 
 
 def few_subjects(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nontrivial.formats.summary import MARGINS_SCHEMA, SCHEMA, is_primary
+from nontrivial.inference.comparison import MARGINS
 from nontrivial.inference.measurement import SEEDS_AND_TEST_SAMPLING, TEST_SAMPLING
 from nontrivial.inference.student import t_quantile
 from nontrivial.inference.verdict import verdict
@@ -19,7 +20,6 @@ from nontrivial.targets.enumeration import Target, enumerate_targets
 KERNELS = Path(__file__).parents[2] / "resources" / "kernels"
 HALF_WIDTH = 0.006  # below the margin, so that every verdict can be reached
 MARGIN = 0.01
-MARGINS = (0.01, 0.02, 0.05)
 TESTS = 40  # by which the made p-values are corrected
 UNITS = {"accuracy": ("sample", 10_000), "dice": ("subject", 26)}
 

@@ -67,19 +67,21 @@ def at_margins(table: pa.Table) -> pa.Table:
 
 
 def corrected(table: pa.Table, name: str) -> pa.Array:
-    """Return the Holm-adjusted p-value of every row; null where nothing is tested.
+    """Return the Holm-adjusted p-value of every row; null where the row has none.
 
     A family is all tests of the primary metric in one experiment, seed, split, intervention and
     margin: those of layers, shortcuts, blocks and named sets together, those of any other kind
-    apart. The baseline, and targets whose status is not ``ok``, test nothing. Equal kernel sets
-    are one hypothesis: it counts once, and each of its rows gets its result.
+    apart. The baseline, and targets whose status is not ``ok``, test nothing. All other targets
+    count, those without a p-value with 1: how many do not vary depends on the data, and the number
+    of tests must not. Equal kernel sets are one hypothesis: it counts once, and each of its rows
+    gets its result.
 
     Args:
         table: rows with the columns of the summary.
         name: the column with the p-value.
     """
     is_tested = pc.and_(
-        pc.and_(primary_rows(table), pc.is_valid(table[name])),
+        primary_rows(table),
         pc.and_(pc.not_equal(table["kind"], "baseline"), pc.equal(table["status"], "ok")),
     )
     rows = np.flatnonzero(pc.fill_null(is_tested, False).to_numpy())
@@ -87,8 +89,10 @@ def corrected(table: pa.Table, name: str) -> pa.Array:
     groups = [kind if kind in APART else "layers" for kind in tested["kind"].to_pylist()]
     families = list(zip(groups, _tuples(tested, [*names(Flag.FAMILY), "margin"]), strict=True))
     hypotheses = _tuples(tested, names(Flag.HYPOTHESIS))
+    p_values = pc.fill_null(tested[name], 1.0).to_pylist()
     adjusted = np.full(table.num_rows, np.nan)
-    adjusted[rows] = holm_by_family(families, hypotheses, tested[name].to_pylist())
+    adjusted[rows] = holm_by_family(families, hypotheses, p_values)
+    adjusted[table[name].is_null().to_numpy()] = np.nan
     return pa.array(adjusted, from_pandas=True)  # NaN becomes null
 
 

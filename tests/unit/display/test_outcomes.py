@@ -151,8 +151,8 @@ def test_data_that_can_show_everything_have_no_limits():
         (
             {},
             {"units": 50, "_n_for_trivial": 415},
-            "No target can be trivial with 50 test samples, even without a changed prediction. At"
-            " least 415 are needed.",
+            "With 50 test samples, a target that changes no prediction is undecided. With at least"
+            " 415, it is trivial.",
         ),
         (
             {"seeds": (0, 1)},
@@ -192,6 +192,25 @@ def test_with_enough_subjects_p_values_can_survive_the_correction():
     assert limits(changed(outcomes_of(metric="dice"), units=10))
     assert not limits(changed(outcomes_of(metric="dice"), units=11))
     assert not limits(changed(outcomes_of(metric="dice", seeds=(0, 1, 2)), units=8))
+
+
+def test_targets_without_a_verdict_count_in_the_correction():
+    found = replace(outcomes_of(metric="dice"), units=8)
+    without = tuple(replace(target, verdict=None) for target in found.targets[5:])
+    some = replace(found, targets=(*found.targets[:5], *without))
+    assert limits(some) == limits(found) != []
+    assert limits(replace(found, targets=found.targets[:5])) == []
+
+
+def test_a_baseline_without_an_interval_does_not_mean_too_few_subjects():
+    # It is equal in all subjects, for example 1.000, but the drops of targets are not.
+    found = changed(outcomes_of(metric="dice"), _low=None, _high=None)
+    assert describe(found).endswith("95% intervals cover test sampling only, not training")
+    none = dict.fromkeys(["low", "high", "drop_low", "drop_high"])
+    without = tuple(replace(target, **none) for target in found.targets)
+    assert describe(replace(found, targets=without)).endswith("1 seed, no intervals")
+    few = replace(found, targets=without, units=5)
+    assert describe(few).endswith("no intervals: too few subjects")
 
 
 def test_classes_that_training_did_not_learn_are_found():

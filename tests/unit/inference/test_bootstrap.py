@@ -8,6 +8,10 @@ from scipy import stats
 
 from nontrivial.inference.bootstrap import bootstrap_intervals, share_at_most
 
+# Not all equal, which would give no standard error.
+SCORES = st.lists(st.integers(-1_000, 1_000).map(lambda i: i / 1_000), min_size=6, max_size=20)
+SCORES = SCORES.filter(lambda scores: len(set(scores)) > 1)
+
 
 def interval_of(scores, seed=2):
     (interval,) = bootstrap_intervals(np.asarray(scores)[:, None], np.random.default_rng(seed))
@@ -55,12 +59,6 @@ def test_all_columns_come_from_the_same_resamples():
     assert (turned.low, turned.high) == pytest.approx((-plain.high, -plain.low))
 
 
-def test_a_constant_difference_has_an_interval_of_one_point():
-    found = interval_of(np.full(20, 0.25))
-    assert (found.low, found.high) == (0.25, 0.25)
-    assert (found.p_above(0.2), found.p_below(0.2)) == (0.001, 1.0)
-
-
 def test_equal_generators_give_equal_resamples():
     scores = np.random.default_rng(0).random(40)
     assert interval_of(scores, 9).means.tolist() == interval_of(scores, 9).means.tolist()
@@ -79,7 +77,7 @@ def test_the_one_sided_limit_at_level_p_is_the_margin(n):
 
 
 @given(
-    st.lists(st.floats(-1, 1), min_size=6, max_size=20, unique=True),
+    SCORES,
     st.floats(-0.5, 0.5),
     st.floats(-1e-3, 1e-3),
 )
@@ -100,13 +98,48 @@ def test_a_small_p_is_that_of_the_t_test():
     assert found.p_below(0.01) == 1.0
 
 
-def test_a_p_below_what_resamples_show_is_at_most_a_thousandth():
+def smallest_p(n, resamples=10_000):
+    """Return the p-value of a margin at the second of the ordered means of resamples."""
+    tail = stats.norm.ppf(1 / (resamples - 1))
+    return stats.t.cdf(tail * math.sqrt((n - 1) / n), n - 1)
+
+
+def test_a_p_below_what_resamples_show_is_at_most_the_smallest_that_they_show():
     # One outlier: no resample is below the margin, but Student's t is not sure.
     scores = np.array([0.011] * 20 + [3.0])
     assert stats.ttest_1samp(scores, 0.01, alternative="greater").pvalue > 0.1
     found = interval_of(scores)
     assert found.low > 0.01
-    assert found.p_above(0.01) == 0.001
+    assert found.p_above(0.01) == pytest.approx(smallest_p(21), rel=1e-6)
+
+
+def test_the_p_of_few_subjects_does_not_jump_where_resamples_end():
+    # With a floor of 0.001, p fell from 0.01 to 0.001 at the smallest of the means.
+    scores = [0.02, 0.03, 0.035, 0.04, 0.05, 0.06]
+    found = interval_of(scores)
+    least, spread = found.means[0], found.means[1] - found.means[0]
+    at = [least + 2 * spread, least + 1e-9, least - 1e-9, least - 0.005]
+    p_values = [found.p_above(margin) for margin in at]
+    assert p_values == sorted(p_values, reverse=True)
+    expected = stats.ttest_1samp(
+        [0.02, 0.03, 0.035, 0.04, 0.05, 0.06], at[2], alternative="greater"
+    )
+    assert p_values[2] == pytest.approx(min(smallest_p(6), expected.pvalue), rel=1e-6)
+    assert 0.004 < p_values[2] < 0.025
+    assert p_values[2] > 0.6 * p_values[0]
+
+
+@given(
+    SCORES,
+    st.lists(st.floats(-1.5, 1.5), min_size=2, max_size=8),
+)
+def test_the_p_falls_with_the_distance_from_the_margin(scores, margins):
+    found = interval_of(scores)
+    margins = sorted([*margins, found.means[0], found.means[1], found.means[-1]])
+    above = [found.p_above(margin) for margin in margins]
+    below = [found.p_below(margin) for margin in margins]
+    assert above == sorted(above)
+    assert below == sorted(below, reverse=True)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.floats(0.001, 0.999))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nontrivial.inference.bootstrap import bootstrap_intervals
+from nontrivial.inference.classification_metrics import classification_scores
 from nontrivial.inference.comparison import compare, margins_beside
 from nontrivial.inference.confidence import Hull, p_two_sided
 from nontrivial.inference.paired_tests import mcnemar_exact
@@ -153,16 +154,94 @@ class TestFewSubjects:
         assert one.value_low < one.value < one.value_high
 
 
+NO_DROP = ("drop_low", "drop_high", "p_value", "df")
+
+
+def assert_drop_without_inference(one, drop):
+    assert one.drop == pytest.approx(drop)
+    assert [getattr(one, name) for name in NO_DROP] == [None] * 4
+    assert one.at_margins == ()
+
+
+class TestUnitsThatAgree:
+    """Equal scores do not show how much units differ, so there is no interval of zero width."""
+
+    @pytest.mark.parametrize("seeds", [1, 3])
+    @pytest.mark.parametrize("class_name", [None, "cat"])
+    def test_subjects_that_all_lose_one_image_of_five(self, seeds, class_name):
+        labels = np.zeros(60, dtype=int)
+        right = np.ones((seeds, 60))
+        after = right.copy()
+        after[:, ::5] = 0
+        names = np.repeat([f"s{i:02d}" for i in range(12)], 5)
+        rows = classification_scores(labels, after, right, ["cat"], names)
+        (row,) = [row for row in rows if row.class_name == class_name]
+        one = measured(row)
+        assert_drop_without_inference(one, 0.2)  # was 0.2 [0.2, 0.2]
+        assert (one.n, one.value_low, one.value_high) == (12, None, None)
+        same = measured(subjects(row.baseline, row.baseline, "accuracy"))
+        assert (same.value, same.value_low, same.value_high) == (1, None, None)  # was [1, 1]
+
+    def test_drops_that_cancel_over_seeds(self):
+        # This was 0 [0, 0], trivial, with a p of 0.001.
+        changes = 0.1 * np.array([[1, -1, 0] * 2, [-1, 0, 1] * 2, [0, 1, -1] * 2])
+        baseline = np.tile(np.linspace(0.5, 0.9, 6), (3, 1))
+        one = measured(subjects(baseline - changes, baseline))
+        assert_drop_without_inference(one, 0)
+        assert one.value_low < one.value < one.value_high
+
+    @pytest.mark.parametrize("seeds", [1, 3])
+    @pytest.mark.parametrize("unit", ["sample", "subject"])
+    def test_equal_drops_of_the_log_probability(self, seeds, unit):
+        # Their deviation is 2e-17 for 0, which gave a p of 0.
+        before = np.tile(-np.random.default_rng(0).random(50), (seeds, 1))
+        one = measured(Scores("log_prob", unit, before - 0.3, before))
+        assert_drop_without_inference(one, 0.3)
+        assert one.value_low < one.value < one.value_high
+        one = measured(Scores("log_prob", unit, np.full((seeds, 50), -0.7), before))
+        assert (one.value_low, one.value_high) == (None, None)
+        assert one.drop_low < one.drop < one.drop_high
+
+    def test_drops_equal_up_to_rounding(self):
+        baseline = np.random.default_rng(0).random((1, 20))
+        assert_drop_without_inference(measured(subjects(baseline - 0.1, baseline)), 0.1)
+        off = baseline + 1e-16 * np.arange(20)
+        assert_drop_without_inference(measured(subjects(off, baseline)), 0)
+
+    def test_a_single_sample_has_no_interval_of_its_log_probability(self):
+        value = np.array([[-1.0], [-2.0], [-4.0]])
+        one = measured(Scores("log_prob", "sample", value, value / 2))
+        assert one.value_low is None
+        assert_drop_without_inference(one, value.mean() / -2)
+
+    def test_seeds_that_differ_leave_the_t_interval_over_seeds(self):
+        drop = np.array([[0.1], [0.2], [0.25]]) + np.zeros(8)
+        one = measured(subjects(0.9 - drop, np.full((3, 8), 0.9)))
+        expected = stats.t.interval(0.95, 2, drop.mean(), stats.sem(drop[:, 0]))
+        assert (one.drop_low, one.drop_high) == pytest.approx(expected)
+        assert one.df == pytest.approx(2)
+        value = stats.t.interval(0.95, 2, 0.9 - drop.mean(), stats.sem(drop[:, 0]))
+        assert (one.value_low, one.value_high) == pytest.approx(value)
+        test = stats.ttest_1samp(drop[:, 0], 0)
+        assert one.p_value == pytest.approx(test.pvalue)
+        assert [at.verdict for at in one.at_margins] == ["undecided"] * 3
+
+    def test_images_have_intervals_where_nothing_changes(self):
+        one = measured(lost_images(1, 50, []))
+        assert one.drop_low < 0 < one.drop_high
+        assert one.value_low < one.value < one.value_high
+
+
 class TestSeveralSeeds:
     def test_the_interval_is_the_hull_of_both(self):
         row = random_subjects(3, 20)
         one = measured(row)
-        over_seeds = seeds_and_units(row.drop)
+        over_seeds = seeds_and_units(row.drop, row.rounding)
         units = np.stack([row.value.mean(axis=0), row.drop.mean(axis=0)], axis=1)
         of_value, of_drop = bootstrap_intervals(units, randomness("bootstrap"))
         hull = Hull([of_drop, over_seeds])
         assert (one.drop_low, one.drop_high) == pytest.approx((hull.low, hull.high))
-        value = Hull([of_value, seeds_and_units(row.value)])
+        value = Hull([of_value, seeds_and_units(row.value, row.rounding)])
         assert (one.value_low, one.value_high) == pytest.approx((value.low, min(1, value.high)))
         assert one.df == over_seeds.df
         assert one.p_value == p_two_sided(hull)
@@ -215,7 +294,7 @@ class TestSeveralSeeds:
         baseline = np.ones((3, 30))
         value = np.array([[0.02], [0.0], [0.3]]) * generator.random((3, 30))
         one = measured(subjects(value, baseline))
-        over_seeds = seeds_and_units(value)
+        over_seeds = seeds_and_units(value, 1e-12)
         assert over_seeds.low < 0
         assert one.value_low == 0
         assert one.drop_high == 1
@@ -236,6 +315,13 @@ class TestSeveralSeeds:
         volumes = np.array([0.1, 0.2, 0.6])
         one = measured(subjects(row.value, row.baseline, empty=4, false_positive_ml=volumes))
         assert (one.empty, one.false_positive_ml) == (4, pytest.approx(0.3))
+
+    def test_the_volume_of_a_seed_is_known_where_that_of_another_is_not(self):
+        row = random_subjects(2, 12)
+        volumes = np.array([0.1, np.nan])
+        both = subjects(row.value, row.baseline, empty=4, false_positive_ml=volumes)
+        rows = (both.of_seed(0), both.of_seed(1), both)
+        assert [measured(one).false_positive_ml for one in rows] == [0.1, None, None]
 
 
 CELLS = st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
@@ -288,6 +374,20 @@ def test_the_number_of_images_that_a_trivial_target_needs():
     row = lost_images(1, 50, [])
     assert measured(row).n_for_trivial == n_for_trivial(0.98, 50, MARGIN)
     assert measured(lost_images(1, 5_000, [])).n_for_trivial is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_target_that_is_trivial_with_few_images_needs_no_more(seeds):
+    # It gains predictions: the whole interval is below the margin.
+    baseline = np.ones((seeds, 50))
+    baseline[:, :6] = 0
+    one = measured(classified(np.ones((seeds, 50)), baseline))
+    assert one.at_margins[0].verdict == "harmful"
+    assert one.n_for_trivial is None
+    baseline[:, :6] = [0, 0, 0, 1, 1, 1]
+    one = measured(classified(np.ones((seeds, 50)), baseline))
+    assert one.at_margins[0].verdict == "undecided"
+    assert one.n_for_trivial > 50
 
 
 def test_margins_are_listed_once_and_in_order():

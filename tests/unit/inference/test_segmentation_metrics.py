@@ -69,8 +69,8 @@ def test_what_is_predicted_in_subjects_without_the_class_is_counted_apart():
 def test_the_volume_is_unknown_where_that_of_a_pixel_is():
     unknown = np.array([0.1, 0.1, np.nan, 0.2, 0.3])  # of subject b, which lacks anterior
     rows = subject_rows(pixel_ml=unknown)
-    assert rows["anterior"].false_positive_ml is None
-    assert rows[None].false_positive_ml is not None
+    assert np.isnan(rows["anterior"].false_positive_ml).all()
+    assert np.isfinite(rows[None].false_positive_ml).all()
 
 
 def test_nothing_left_out_has_no_volume():
@@ -149,6 +149,11 @@ def test_a_seed_without_predictions_has_no_value():
             assert np.isnan(row.value[1]).all()
             assert np.isfinite(row.baseline).all()
             assert row.of_seed(0).seeds == 1
+            if make is subject_scores:
+                alone = make(SUBJECTS, [HAND], [HAND], CLASSES, PIXEL_ML)
+                expected = next(one for one in alone if one.class_name == row.class_name)
+                assert row.of_seed(0).false_positive_ml == expected.false_positive_ml
+                assert np.isnan(row.of_seed(1).false_positive_ml).all()
 
 
 def test_dice_is_that_of_validation_during_training():

@@ -149,7 +149,6 @@ def test_equal_kernel_sets_under_other_conditions_are_other_hypotheses(other):
         {"status": None},
         {"class": "cat"},
         {"metric": "dice_slice"},
-        {"p_value": None},
     ],
 )
 def test_rows_that_test_nothing_are_left_out(outside):
@@ -159,6 +158,15 @@ def test_rows_that_test_nothing_are_left_out(outside):
         {**p_value_row("outside", 0.001), **outside},
     ]
     assert corrected_rows(*rows) == [*holm([0.02, 0.03]), None]
+
+
+def test_a_target_without_a_p_value_counts_in_its_family():
+    # Its drop is equal in all subjects. How many such targets there are depends on the data.
+    rows = [p_value_row("a", 0.02), p_value_row("same", None), p_value_row("b", 0.03)]
+    a, _, b = holm([0.02, 1.0, 0.03])
+    assert corrected_rows(*rows) == [a, None, b]
+    alias = p_value_row("alias", None, kernels=["same"], kind="set")
+    assert corrected_rows(*rows, alias) == [a, None, b, None]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +233,7 @@ def test_margins_have_a_row_per_primary_row_and_margin(tmp_path, target_files):
 
 
 def test_nothing_tested():
-    assert corrected_rows(p_value_row("a", None)) == [None]
+    assert corrected_rows(p_value_row("a", None), p_value_row("b", None)) == [None, None]
     assert corrected_rows() == []
 
 

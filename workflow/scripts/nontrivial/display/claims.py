@@ -23,6 +23,7 @@ from nontrivial.display.outcomes import (
 from nontrivial.display.paper import Claim
 from nontrivial.errors import UserError
 from nontrivial.formats.summary import ROUNDING
+from nontrivial.inference.comparison import MARGINS
 from nontrivial.inference.student import t_quantile
 
 HOLDS = "holds"
@@ -32,7 +33,6 @@ UNTESTED = "not tested"
 BY_PADDING = ", by padding"
 NO_NUMBERS = "-"
 OPPOSITE = {"trivial": "non-trivial", "non-trivial": "trivial"}
-MARGINS = (0.01, 0.02, 0.05)  # at which every claim is judged, beside the configured one
 LEVEL = 0.025  # of a one-sided test, as the 95% interval has it
 LEAST_LIVE = 0.9  # with a smaller share of live weights, a target may be trivial by padding
 BELOW_PAPER = 0.02  # how far the baseline may be below the paper's

@@ -17,7 +17,7 @@ from nontrivial.inference.comparison import FEWEST_SUBJECTS, SEEDS_WITHOUT_VERDI
 from nontrivial.inference.paired_tests import smallest_p
 from nontrivial.targets import ZEROING
 
-LEVEL = 0.05  # of corrected two-sided tests; that of one-sided ones is half of it
+TWO_SIDED_LEVEL = 0.05  # of corrected tests of a drop of 0
 METRIC_NAMES = {"accuracy": "accuracy", "dice": "Dice"}
 TASKS = {metric: task for task, metric in PRIMARY.items()}
 
@@ -77,8 +77,8 @@ class Outcome:
         p_trivial: of the test that the drop is at least the margin.
         p_trivial_holm: the same, corrected.
         drop_share: drop as a share of what the baseline is above chance; None if it is not above.
-        n_for_trivial: number of test units with which a target can be trivial; None if there are
-            enough.
+        n_for_trivial: number of test units with which a target that changes no prediction is
+            trivial; None if there are enough, or if this target is trivial or harmful.
         margins: tests and verdict by margin, 0.01, 0.02, 0.05 and the configured one.
         seeds: results of each seed, in increasing order.
     """
@@ -161,6 +161,12 @@ class ExperimentOutcomes:
         """Number of trained networks."""
         return len(self.baseline.seeds)
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any value or drop has an interval."""
+        outcomes = (self.baseline, *self.targets)
+        return any(one.low is not None or one.drop_low is not None for one in outcomes)
+
     def of_kind(self, *kinds: str) -> list[Outcome]:
         """Return the targets of these kinds, in canonical order."""
         return [outcome for outcome in self.targets if outcome.kind in kinds]
@@ -242,9 +248,13 @@ def describe(outcomes: ExperimentOutcomes) -> str:
     else:
         units = f"n = {count(outcomes.units, f'{outcomes.split} {outcomes.unit}')}"
     seeds = count(outcomes.seed_count, "seed")
-    if outcomes.baseline.low is None:
+    if not outcomes.has_intervals:
         covered = "no intervals"
-        if outcomes.unit == "subject" and not outcomes.demonstration:
+        if (
+            outcomes.unit == "subject"
+            and (outcomes.units or 0) < FEWEST_SUBJECTS
+            and not outcomes.demonstration
+        ):
             covered += ": too few subjects"
     elif outcomes.seed_count > 1:
         covered = f"95% intervals cover training seeds and {outcomes.split} sampling"
@@ -270,12 +280,13 @@ def limits(outcomes: ExperimentOutcomes) -> list[str]:
         found.append("Two seeds give intervals but no tests and no verdicts. Train a third.")
     elif needed is not None:
         found.append(
-            f"No target can be trivial with {count(units, unit)}, even without a changed"
-            f" prediction. At least {needed:,} are needed."
+            f"With {count(units, unit)}, a target that changes no prediction is undecided. With"
+            f" at least {needed:,}, it is trivial."
         )
     elif outcomes.unit == "subject" and outcomes.seed_count == 1:
-        tests = len({frozenset(target.kernels) for target in outcomes.targets if target.verdict})
-        if tests * smallest_p(units) > LEVEL:
+        tested = {frozenset(one.kernels) for one in outcomes.targets if one.status == "ok"}
+        tests = len(tested)
+        if tests * smallest_p(units) > TWO_SIDED_LEVEL:
             found.append(
                 f"With {count(units, unit)}, no p-value survives the correction for {tests} tests."
             )

@@ -26,7 +26,7 @@ class BootstrapInterval:
         means: means of the resamples in increasing order, (R,).
         subjects: n.
         mean: mean over the subjects.
-        error: standard error of the mean.
+        error: standard error of the mean; p-values require that it is above 0.
 
     Source: T. C. Hesterberg, What teachers should know about the bootstrap, Am. Stat. 69 (2015)
     371, on the expanded percentile interval.
@@ -61,17 +61,20 @@ class BootstrapInterval:
         return self._p(share_at_most(-self.means[::-1], -margin), margin - self.mean)
 
     def _p(self, share: float, distance: float) -> float:
-        """Return the level whose widened tail is the share; below 0.001 that of Student's t."""
-        df = self.subjects - 1
+        """Return the level whose widened tail is the share.
+
+        Where the resamples do not show it, it is that of Student's t, but not above theirs, so that
+        it falls with the distance and agrees with the limits.
+        """
         if share >= 1:
             return 1.0
-        p = 0.0
-        if share > 0:
-            p = t_upper_tail(-NormalDist().inv_cdf(share) * math.sqrt(df / self.subjects), df)
-        if p >= SMALLEST_P or self.error == 0:
-            return max(p, SMALLEST_P)
-        # At most 0.001: the resamples are on one side of the margin, and so is the interval.
-        return min(SMALLEST_P, t_upper_tail(distance / self.error, df))
+        df = self.subjects - 1
+        smallest = 1 / (len(self.means) - 1)  # the share at the second resample
+        normal = -NormalDist().inv_cdf(max(share, smallest))
+        p = t_upper_tail(normal * math.sqrt(df / self.subjects), df)
+        if share > smallest and p >= SMALLEST_P:
+            return p
+        return min(p, t_upper_tail(distance / self.error, df))
 
 
 def bootstrap_intervals(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,9 @@ from nontrivial.inference.proportions import (
 from nontrivial.inference.scores import Scores
 from nontrivial.inference.student import TInterval
 from nontrivial.inference.variance_components import seeds_and_units
-from nontrivial.inference.verdict import AtMargin, verdict
+from nontrivial.inference.verdict import HARMFUL, TRIVIAL, AtMargin, verdict
 
-MARGINS = (0.01, 0.02, 0.05)  # beside the configured one
+MARGINS = (0.01, 0.02, 0.05)  # at which targets and claims are judged, beside the configured one
 FEWEST_SUBJECTS = 6  # with fewer, no sign-flip test reaches 0.05: 2 / 2^5 > 0.05
 SEEDS_WITHOUT_VERDICT = 2  # their t has so few degrees of freedom that it covers too little
 SHARES = ("accuracy", "dice")  # metrics between 0 and 1
@@ -52,12 +52,13 @@ def compare(rows: Sequence[Scores], margin: float, randomness: Randomness) -> li
     if rows and rows[0].seeds == 1:
         flips = _sign_flips([rows[i] for i in subject_rows], margins, randomness)
         flipped = dict(zip(subject_rows, flips, strict=True))
-    return [
-        dataclasses.replace(
-            _measure(row, _one_seed(row, units[i], resampled.get(i)), flipped.get(i), margins),
-            n_for_trivial=_units_for_trivial(row, margin),
-        )
+    measured = [
+        _measure(row, _one_seed(row, units[i], resampled.get(i)), flipped.get(i), margins)
         for i, row in enumerate(rows)
+    ]
+    return [
+        dataclasses.replace(one, n_for_trivial=_units_for_trivial(row, one, margin))
+        for row, one in zip(rows, measured, strict=True)
     ]
 
 
@@ -98,17 +99,21 @@ def _has_value(row: Scores) -> bool:
     return row.units > 0 and not np.isnan(row.value).any()
 
 
+def _has_inference(row: Scores) -> bool:
+    fewest = {"sample": 1 if row.is_right_or_wrong else 2, "subject": FEWEST_SUBJECTS}
+    return row.unit in fewest and row.units >= fewest[row.unit] and _has_value(row)
+
+
 def _is_resampled(row: Scores) -> bool:
-    is_share = row.unit == "subject" and row.metric in SHARES
-    return is_share and row.units >= FEWEST_SUBJECTS and _has_value(row)
+    return row.unit == "subject" and row.metric in SHARES and _has_inference(row)
 
 
-def _by_units(rows: Sequence[Scores] | Sequence[_Units], size: Callable) -> dict[int, list[int]]:
-    """Group the rows by their number of units, so that all of a group share resamples."""
+def _by_units(counts: Iterable[int]) -> Iterable[list[int]]:
+    """Group rows by their number of units, so that all of a group share resamples."""
     groups: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(size(row), []).append(index)
-    return groups
+    for index, count in enumerate(counts):
+        groups.setdefault(count, []).append(index)
+    return groups.values()
 
 
 def _bootstrap(
@@ -117,7 +122,7 @@ def _bootstrap(
     """Return the intervals of value and drop of each row."""
     found: dict[int, tuple[BootstrapInterval, BootstrapInterval]] = {}
     generator = randomness("bootstrap")
-    for indices in _by_units(rows, lambda row: len(row.value)).values():
+    for indices in _by_units(len(row.value) for row in rows):
         columns = [part for i in indices for part in (rows[i].value, rows[i].drop)]
         intervals = bootstrap_intervals(np.stack(columns, axis=1), generator)
         found |= dict(zip(indices, zip(intervals[::2], intervals[1::2], strict=True), strict=True))
@@ -129,7 +134,7 @@ def _sign_flips(
 ) -> list[_Flips]:
     found: dict[int, _Flips] = {}
     generator = randomness("sign flip")
-    for indices in _by_units(rows, lambda row: row.units).values():
+    for indices in _by_units(row.units for row in rows):
         shifts = {i: (0.0, *(margins if rows[i].is_primary else ())) for i in indices}
         columns = [rows[i].drop[0] - shift for i in indices for shift in shifts[i]]
         flips = sign_flip(np.stack(columns, axis=1), generator)
@@ -145,19 +150,23 @@ def _sign_flips(
 def _one_seed(
     row: Scores, units: _Units, resampled: tuple[BootstrapInterval, BootstrapInterval] | None
 ) -> _OneSeed:
-    """Return the intervals over test units, of scores averaged over seeds."""
-    too_few = row.unit == "subject" and row.units < FEWEST_SUBJECTS
-    if too_few or row.unit not in ("sample", "subject") or not _has_value(row):
+    """Return the intervals over test units, of scores averaged over seeds.
+
+    Averages that are equal in all units do not show how much units differ. Wilson's and Newcombe's
+    intervals do not need to know it.
+    """
+    if not _has_inference(row):
         return _OneSeed()
     if row.is_right_or_wrong:
         value = wilson(float(units.value.sum()), row.units)
         return _OneSeed(value, NewcombeInterval(_paired_counts(row)))
-    if resampled is not None:
-        of_value, of_drop = resampled
-        is_changed = bool(row.drop.any())
-        return _OneSeed((of_value.low, of_value.high), of_drop if is_changed else None)
-    of_value_t, of_drop_t = _t_over_units(units.value), _t_over_units(units.drop)
-    return _OneSeed((of_value_t.low, of_value_t.high) if of_value_t else None, of_drop_t)
+    of_value, of_drop = (
+        None if np.ptp(averages) <= row.rounding else interval or _t_over_units(averages)
+        for averages, interval in zip(
+            (units.value, units.drop), resampled or (None, None), strict=True
+        )
+    )
+    return _OneSeed((of_value.low, of_value.high) if of_value else None, of_drop)
 
 
 def _paired_counts(row: Scores) -> PairedCounts:
@@ -169,18 +178,16 @@ def _paired_counts(row: Scores) -> PairedCounts:
     return PairedCounts(*(cell / row.seeds for cell in (both, lost, gained, neither)))
 
 
-def _t_over_units(scores: np.ndarray) -> TInterval | None:
-    if len(scores) < 2:
-        return None
+def _t_over_units(scores: np.ndarray) -> TInterval:
     error = float(scores.std(ddof=1)) / len(scores) ** 0.5
-    return TInterval(float(scores.mean()), error, len(scores) - 1) if error > 0 else None
+    return TInterval(float(scores.mean()), error, len(scores) - 1)
 
 
 def _measure(
     row: Scores, one_seed: _OneSeed, flips: _Flips | None, margins: Sequence[float]
 ) -> Measurement:
     measured = _means(row)
-    over_seeds = _over_seeds(row, one_seed)
+    over_seeds = _over_seeds(row)
     value_limits = [limits for limits in (one_seed.value, over_seeds.value) if limits]
     if value_limits:
         low, high = min(low for low, _ in value_limits), max(high for _, high in value_limits)
@@ -214,17 +221,17 @@ def _measure(
 
 @dataclass(frozen=True)
 class _OverSeeds:
-    """Intervals that cover seeds and test units; None where nothing varies or with one seed."""
+    """Intervals that cover seeds and test units; None where their error is 0, or with one seed."""
 
     value: tuple[float, float] | None = None
     drop: TInterval | None = None
 
 
-def _over_seeds(row: Scores, one_seed: _OneSeed) -> _OverSeeds:
-    if row.seeds == 1:
+def _over_seeds(row: Scores) -> _OverSeeds:
+    if row.seeds == 1 or not _has_inference(row):
         return _OverSeeds()
-    of_value = seeds_and_units(row.value) if one_seed.value else None
-    of_drop = seeds_and_units(row.drop) if one_seed.drop else None
+    of_value = seeds_and_units(row.value, row.rounding)
+    of_drop = seeds_and_units(row.drop, row.rounding)
     return _OverSeeds((of_value.low, of_value.high) if of_value else None, of_drop)
 
 
@@ -250,7 +257,6 @@ def _means(row: Scores) -> Measurement:
     drop = baseline - value if value is not None and baseline is not None else None
     several = row.seeds > 1 and values is not None
     cells = _paired_counts(row) if row.is_right_or_wrong and row.seeds == 1 and values else None
-    volume = row.false_positive_ml
     return Measurement(
         metric=row.metric,
         unit=row.unit,
@@ -267,16 +273,23 @@ def _means(row: Scores) -> Measurement:
         value_sd=statistics.stdev(values) if several and values else None,
         drop_sd=float(row.drop.mean(axis=1).std(ddof=1)) if several else None,
         empty=row.empty,
-        false_positive_ml=None if volume is None else float(volume.mean()),
+        false_positive_ml=_mean_volume(row.false_positive_ml),
     )
 
 
-def _units_for_trivial(row: Scores, margin: float) -> int | None:
-    """Return how many units a trivial target needs; None if there are enough.
+def _mean_volume(volume: np.ndarray | None) -> float | None:
+    return None if volume is None or np.isnan(volume).any() else float(volume.mean())
 
-    It is None, too, for two seeds, which give no verdict with any number of units.
+
+def _units_for_trivial(row: Scores, measured: Measurement, margin: float) -> int | None:
+    """Return how many units a target needs to be trivial if it changes no prediction.
+
+    It is None if there are enough, or if the target is trivial or harmful already, because it gains
+    predictions. It is None, too, for two seeds, which give no verdict with any number of units.
     """
     if not row.is_primary or row.seeds == SEEDS_WITHOUT_VERDICT:
+        return None
+    if any(at.margin == margin and at.verdict in (TRIVIAL, HARMFUL) for at in measured.at_margins):
         return None
     if row.unit == "subject":
         return FEWEST_SUBJECTS if row.units < FEWEST_SUBJECTS else None

@@ -35,7 +35,8 @@ class Measurement:
         drop_sd: standard deviation of ``drop`` over seeds.
         empty: subjects without foreground (of the class), which are left out.
         false_positive_ml: predicted foreground in such a subject in ml, mean.
-        n_for_trivial: units that a trivial target needs; None where ``n`` is enough.
+        n_for_trivial: units with which a target that changes no prediction is trivial; None where
+            ``n`` is enough, or where the target is trivial or harmful.
         at_margins: one-sided tests and verdict at each margin; empty where nothing is judged.
     """
 

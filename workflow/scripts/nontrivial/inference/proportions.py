@@ -61,7 +61,8 @@ class NewcombeInterval:
 
         def is_above(z: float) -> bool:
             # The one-sided limit with less than 50% confidence is the other limit.
-            return newcombe(self.counts, z)[0] > margin if z >= 0 else self._upper(-z) > margin
+            low, high = newcombe(self.counts, abs(z))
+            return (low if z >= 0 else high) > margin
 
         # The bracket starts at the 95% limit, so that p and verdict agree to the last bit.
         inside, outside = (Z, LARGEST_Z) if is_above(Z) else (-LARGEST_Z, Z)
@@ -73,9 +74,6 @@ class NewcombeInterval:
     def p_below(self, margin: float) -> float:
         """Return the p-value of "at least the margin"."""
         return NewcombeInterval(self.counts.swapped).p_above(-margin)
-
-    def _upper(self, z: float) -> float:
-        return newcombe(self.counts, z)[1]
 
 
 def wilson(hits: float, n: float, z: float = Z) -> tuple[float, float]:
@@ -136,10 +134,9 @@ def newcombe(counts: PairedCounts, z: float = Z) -> tuple[float, float]:
 
 
 def n_for_trivial(accuracy: float, n: int, margin: float) -> int | None:
-    """Return how many samples a trivial target needs at least; None if ``n`` is enough.
+    """Return with how many samples a target that changes nothing is trivial; None if with ``n``.
 
-    ``n`` is not enough where the interval of the drop reaches the margin even without a changed
-    prediction.
+    With fewer, the interval of its drop reaches the margin.
 
     Args:
         accuracy: of the baseline.

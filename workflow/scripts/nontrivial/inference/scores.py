@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROUNDING = 1e-12  # relative; sums and means of scores are off by less
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -20,7 +22,8 @@ class Scores:
         class_name: the class; None for all classes.
         chance: the metric's value by chance, where the drop is put in relation to it.
         empty: subjects left out, because they lack the class.
-        false_positive_ml: what is falsely predicted in them, (S,).
+        false_positive_ml: what is falsely predicted in them, (S,). NaN in a seed without
+            predictions, and where the volume of a pixel is not known.
     """
 
     metric: str
@@ -56,6 +59,12 @@ class Scores:
     def drop(self) -> np.ndarray:
         """Baseline - value, (S, N)."""
         return self.baseline - self.value
+
+    @property
+    def rounding(self) -> float:
+        """The largest difference that equal means of scores, or of drops, can have."""
+        largest = max(np.abs(one).max(initial=0.0) for one in (self.value, self.baseline))
+        return ROUNDING * float(largest)
 
     def of_seed(self, index: int) -> "Scores":
         """Return the scores of one of the networks."""

@@ -139,8 +139,7 @@ def _left_out(has: np.ndarray, volume: np.ndarray | None) -> dict:
     """Return the number of units left out, and what is predicted in them (S, U) on average."""
     if volume is None:
         return {}
-    mean = volume[:, ~has].mean(axis=1) if not has.all() else np.array([np.nan])
     return {
         "empty": int((~has).sum()),
-        "false_positive_ml": None if np.isnan(mean).any() else mean,
+        "false_positive_ml": None if has.all() else volume[:, ~has].mean(axis=1),
     }
