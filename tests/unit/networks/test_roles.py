@@ -294,14 +294,73 @@ def test_names_of_a_residual_network_without_additions_are_a_plain_one():
     ]
 
 
-def test_kernels_between_units_make_a_plain_network_with_its_shortcuts():
+def test_a_kernel_between_units_is_a_unit_and_decomposes_only_where_the_width_changes():
     model = Network(
-        features=nn.Sequential(Unit((4, 4, 4)), conv(4, 8), Unit((8, 8, 8), around="proj"))
+        features=nn.Sequential(
+            Unit((4, 2, 4)), conv(4, 8), Unit((8, 4, 8)), Unit((8, 4, 8)), conv(8, 8), Unit((8, 8))
+        )
+    )  # as in Darknet; its units keep their width
+    assert real_labels(model) == [
+        ("stem", None, None, "stem"),
+        ("features.0.conv1", 1, 0, "adjacent"),
+        ("features.0.conv2", 1, 0, "adjacent"),
+        ("features.1", 2, 0, "decomposition"),
+        ("features.2.conv1", 2, 1, "adjacent"),
+        ("features.2.conv2", 2, 1, "adjacent"),
+        ("features.3.conv1", 2, 2, "residual"),
+        ("features.3.conv2", 2, 2, "residual"),
+        ("features.4", 2, 3, "plain"),
+        ("features.5.conv1", 2, 4, "residual"),
+        ("head", None, None, "head"),
+    ]
+
+
+def test_kernels_between_two_units_are_one_unit():
+    inverted = nn.Sequential(conv(4, 16), conv(16, 16), conv(16, 8))  # MobileNetV2, stride 2
+    model = Network(features=nn.Sequential(Unit((4, 16, 4)), inverted, Unit((8, 16, 8))))
+    assert real_labels(model) == [
+        ("stem", None, None, "stem"),
+        ("features.0.conv1", 1, 0, "adjacent"),
+        ("features.0.conv2", 1, 0, "adjacent"),
+        ("features.1.0", 2, 0, "adjacent"),
+        ("features.1.1", 2, 0, "adjacent"),
+        ("features.1.2", 2, 0, "decomposition"),
+        ("features.2.conv1", 2, 1, "residual"),
+        ("features.2.conv2", 2, 1, "residual"),
+        ("head", None, None, "head"),
+    ]
+
+
+def test_a_unit_between_kernels_keeps_its_shortcut():
+    model = Network(
+        features=nn.Sequential(Unit((4, 4, 4)), conv(4, 8), Unit((8, 8, 16), around="proj"))
     )
-    found = {path: role for path, _, _, role in real_labels(model)}
-    assert found["features.0.conv1"] == "plain"
-    assert found["features.1"] == "decomposition"
-    assert found["features.2.proj.1"] == "shortcut"
+    found = {path: (block, role) for path, block, _, role in real_labels(model)}
+    assert found["features.1"] == (2, "decomposition")
+    assert found["features.2.proj.1"] == (3, "shortcut")
+    assert found["features.2.conv2"] == (3, "decomposition")
+
+
+@settings(deadline=None, max_examples=30)
+@given(parts=st.lists(st.sampled_from(["unit", "bottleneck", "same", "wider"]), max_size=8))
+def test_only_a_change_of_width_between_units_that_keep_theirs_is_a_decomposition(parts):
+    width, modules, wider = 4, [Unit((4, 4))], []
+    for part in parts:
+        after = 2 * width if part == "wider" else width
+        if part == "wider":
+            wider.append(f"features.{len(modules)}")
+        modules += {
+            "unit": [Unit((width, width))],
+            "bottleneck": [Unit((width, 2, width))],
+            "same": [conv(width, width), Unit((width, width))],
+            "wider": [conv(width, after), Unit((after, after))],
+        }[part]
+        width = after
+    model = Network(features=nn.Sequential(*modules))
+    found = real_labels(model)
+    assert [path for path, _, _, role in found if role == "decomposition"] == wider
+    assert [path for path, _, unit, role in found if role == "decomposition" and unit != 0] == []
+    assert {block for _, block, _, _ in found if block} == set(range(1, len(wider) + 2))
 
 
 def test_kernels_of_an_attention_do_not_make_a_unit_change_its_width():

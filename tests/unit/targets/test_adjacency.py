@@ -1,5 +1,6 @@
 """Readings of "adjacent": which kernels of a block each of them keeps."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,24 @@ def test_decomposition_and_shortcut_kernels_are_never_zeroed(network, reading):
     for number in (1, 2, 3, 4):
         roles = {kernel.role for kernel in interior(reading, block(network, number))}
         assert not roles & {"decomposition", "shortcut"}
+
+
+def chain(*kernels):
+    """Return one block of kernels from (unit, role)."""
+    (some, *_) = block("resnet18", 2)
+    return [
+        dataclasses.replace(some, order=order, path=str(order), unit=unit, role=role)
+        for order, (unit, role) in enumerate(kernels)
+    ]
+
+
+@pytest.mark.parametrize("reading", ["first-unit", "next"])
+def test_the_unit_after_a_lone_decomposition_kernel_is_adjacent(reading):
+    darknet = [(0, "decomposition"), (1, "adjacent"), (2, "residual"), (2, "residual")]
+    assert [kernel.unit for kernel in interior(reading, chain(*darknet))] == [2, 2]
+
+
+def test_a_layer_is_the_unit_of_a_plain_network():
+    plain = chain((0, "decomposition"), (1, "plain"), (2, "plain"))
+    assert [kernel.unit for kernel in interior("first-unit", plain)] == [1, 2]
+    assert interior("first-unit", chain((0, "decomposition"))) == []

@@ -2,15 +2,19 @@
 
 In a residual network, blocks and units follow from torchvision's module names
 (``layer<block>.<unit>.``, after any prefix), which libraries built on torchvision share. With
-other names, they follow from the residual units of a forward pass, if every convolution between
-the first and the last unit is in one: a block is then a run of units with the same width. Any
-other network is taken for a plain one: a block is a run of layers with the same number of output
-channels, and each layer is a unit. Users may correct block, unit and role in the table.
+other names, they follow from the residual units of a forward pass: a block is then a run of units
+with the same width. Kernels between two residual units, without a shortcut around them, are
+together a unit: with a decomposition kernel if they change the width, else ``plain``. The residual
+unit that follows a lone decomposition kernel is adjacent to it. Kernels before the first residual
+unit are the stem, those after the last one the head. A network without residual units is a plain
+one: a block is a run of layers with the same number of output channels, and each layer is a unit.
+Users may correct block, unit and role in the table.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from torch.nn.modules.conv import _ConvNd
 
@@ -23,10 +27,11 @@ _IN_UNIT = re.compile(r"(?:.*\.)?layer(?P<block>\d+)\.(?P<unit>\d+)\.(?P<rest>.+
 
 @dataclass(frozen=True)
 class _Place:
-    """A residual unit, by the numbers of its block and in its block."""
+    """A unit, by the numbers of its block and in its block, and whether it is a residual one."""
 
     block: int
     unit: int
+    is_residual: bool = True
 
 
 def describe(
@@ -45,7 +50,7 @@ def describe(
         if not units:
             places = {}  # names of a residual network, but nothing is added
         elif not places:
-            places = _by_structure(order, units)
+            places = _by_structure(order, units, shortcuts)
     if places:
         return _residual(order, places, shortcuts, units or [])
     return _plain(order, shortcuts if units else frozenset())
@@ -58,29 +63,30 @@ def _by_name(order: dict[str, _ConvNd]) -> tuple[dict[str, _Place], frozenset[st
     return places, frozenset(path for path, m in matches.items() if named_shortcut(m["rest"]))
 
 
-def _by_structure(order: dict[str, _ConvNd], units: Sequence[ResidualUnit]) -> dict[str, _Place]:
-    """Return the place of every kernel in a unit; none if kernels lie between units."""
+def _by_structure(
+    order: dict[str, _ConvNd], units: Sequence[ResidualUnit], shortcuts: frozenset[str]
+) -> dict[str, _Place]:
+    """Return the place of every kernel from the first residual unit to the last."""
     innermost = {
         path: unit
         for unit in units
         if not any(_contains(unit, other) for other in units)
         for path in unit.branch | unit.shortcut
     }
-    inside = [path in innermost for path in order]
-    if not all(inside[inside.index(True) : len(inside) - inside[::-1].index(True)]):
-        return {}
+    runs = [(unit, list(paths)) for unit, paths in groupby(order, innermost.get)]
+    inside = [unit is not None for unit, _ in runs]
     places: dict[str, _Place] = {}
-    previous: ResidualUnit | None = None
-    place = _Place(0, 0)
-    for path in order:
-        unit = innermost.get(path)
+    block, number = 0, 0
+    for unit, paths in runs[inside.index(True) : len(inside) - inside[::-1].index(True)]:
         if unit is None:
-            continue
-        if unit is not previous:
-            starts = previous is None or unit.widths[0] != unit.widths[1]
-            place = _Place(place.block + 1, 0) if starts else _Place(place.block, place.unit + 1)
-            previous = unit
-        places[path] = place
+            branch = [path for path in paths if path not in shortcuts]
+            before, after = _ends(branch, order) if branch else (0, 0)
+        else:
+            before, after = unit.widths
+        if block == 0 or before != after:
+            block, number = block + 1, 0
+        places |= dict.fromkeys(paths, _Place(block, number, unit is not None))
+        number += 1
     return places
 
 
@@ -99,7 +105,11 @@ def _widths(
     known = [unit for unit in units if unit.branch <= set(branch)]
     if known:
         return max(known, key=lambda unit: len(unit.branch)).widths
-    return order[branch[0]].in_channels, order[branch[-1]].out_channels
+    return _ends(branch, order)
+
+
+def _ends(paths: Sequence[str], order: dict[str, _ConvNd]) -> tuple[int, int]:
+    return order[paths[0]].in_channels, order[paths[-1]].out_channels
 
 
 def _kernel(position: int, path: str, module: _ConvNd, place: _Place | None, role: str) -> Kernel:
@@ -129,6 +139,11 @@ def _residual(
         wide = [path for path in paths if order[path].out_channels == after]
         if before != after and wide:
             decomposition[place] = wide[0]
+    lone = {
+        (place.block, place.unit)
+        for place in decomposition
+        if not place.is_residual and len(branches[place]) == 1
+    }
     kernels = []
     entered = False
     for position, (path, module) in enumerate(order.items()):
@@ -140,8 +155,11 @@ def _residual(
             role = "head" if entered else "stem"
         elif path == decomposition.get(found):
             role = "decomposition"
+        elif found not in decomposition and not found.is_residual:
+            role = "plain"
         else:
-            role = "adjacent" if found.unit == 0 or found in decomposition else "residual"
+            is_next = found.unit == 0 or (found.block, found.unit - 1) in lone
+            role = "adjacent" if is_next or found in decomposition else "residual"
         kernels.append(_kernel(position, path, module, found, role))
     return kernels
 

@@ -29,8 +29,12 @@ def _none(block: Sequence[Kernel]) -> list[Kernel]:
 
 
 def _first_unit(block: Sequence[Kernel]) -> list[Kernel]:
-    """Keep the first residual unit."""
-    return [kernel for kernel in _none(block) if kernel.unit != _units(block)[0]]
+    """Keep the first residual unit, and a lone decomposition kernel before it."""
+    units = _units(block)
+    roles = [{k.role for k in block if k.unit == unit} for unit in units]
+    is_lone = roles[0] == {"decomposition"} and "adjacent" in set().union(*roles[1:2])
+    kept = units[: 2 if is_lone else 1]
+    return [kernel for kernel in _none(block) if kernel.unit not in kept]
 
 
 def _next(block: Sequence[Kernel]) -> list[Kernel]:
