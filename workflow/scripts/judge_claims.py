@@ -7,7 +7,6 @@ from nontrivial.display.claims import (
     BELOW_PAPER,
     LEAST_LIVE,
     LEVEL,
-    MARGINS,
     NO_NUMBERS,
     UNTESTED,
     Judgement,
@@ -34,6 +33,7 @@ from nontrivial.display.paper import (
 from nontrivial.display.text_tables import TextTable, to_csv, to_html, to_markdown
 from nontrivial.execution import command_line
 from nontrivial.execution.atomic import write_text
+from nontrivial.inference.comparison import MARGINS
 
 COLUMNS = (
     "claim",
@@ -181,8 +181,11 @@ def _table(records: list[dict], experiments: list[Compared]) -> TextTable:
         " as that some layer is trivial, or that not every layer is, looks for the clearest of"
         f" many: it needs a one-sided p <= {LEVEL:g} after Holm's correction over all targets of"
         " the experiment.",
-        f'"By padding": what decides the claim is trivial and has less than {LEAST_LIVE:.0%} live'
-        " weights. The others see only the padding around the image, so the image size may be the"
+        "A target whose outcome construction fixes does not count. Another one without a verdict"
+        " counts, so a claim about every target cannot hold.",
+        f'"By padding": the claim is decided by targets that are trivial and have less than'
+        f" {LEAST_LIVE:.0%} live weights, or, for a mean over blocks, only with their blocks. The"
+        " other weights see only the padding around the image, so the image size may be the"
         " reason.",
         f"Margins {three}: the verdict of this run, and of the paper's own numbers, at these"
         " margins; one word if all agree. The paper's numbers have no intervals: a drop above the"

@@ -12,10 +12,17 @@ import pytest
 import scipy.stats
 
 from judge_claims import judge_claims
-from nontrivial.display.claims import LEVEL, MARGINS, judge, judge_paper
-from nontrivial.display.outcomes import MarginOutcome, read_results, select_outcomes
+from nontrivial.display.claims import LEVEL, judge, judge_paper
+from nontrivial.display.outcomes import (
+    MarginOutcome,
+    SeedOutcome,
+    WithoutValue,
+    read_results,
+    select_outcomes,
+)
 from nontrivial.display.paper import as_outcomes, read_claims, read_paper_values
 from nontrivial.errors import UserError
+from nontrivial.inference.comparison import MARGINS
 from nontrivial.inference.holm import holm
 from nontrivial.inference.verdict import verdict as verdict_of
 
@@ -125,14 +132,6 @@ def test_the_evidence_has_the_numbers(tmp_path):
         " block-4-first-unit (2 kernels zeroed): accuracy 0.888, drop 0.012 [0.006, 0.018]."
         " Baseline 0.900. Only 11% of the weights of block-4-first-unit ever meet image data; the"
         " others see padding."
-    )
-
-
-def test_the_evidence_names_targets_without_a_value(clear):
-    missing = {f"layer-{letter}": "not_finite" for letter in "abcdef"} | {"set-late": "undefined"}
-    evidence = judge(CLAIMS["decomposition"], replace(clear, without_value=missing)).evidence
-    assert (
-        "Without a value, so not judged: layer-a, layer-b, layer-c, layer-d and 2 more." in evidence
     )
 
 
@@ -291,6 +290,114 @@ def test_layers_that_matter_do_not_matter_by_padding(clear):
     assert kernels["layer-layer4.0.conv1"].live_weights < 576 * 512
 
 
+# Targets that could not be judged
+
+TRIVIAL = p_values(0.001, 1.0, "trivial")
+NOTHING = p_values(None, None, None)
+ONE = "layer-layer2.1.conv1"  # with the role residual
+
+
+def without_value(outcomes, *names, status="not_finite"):
+    """Return outcomes in which some targets have no value."""
+    lost = [target for target in outcomes.targets if target.target in names]
+    keys = ("target", "kind", "reading", "kernels", "role", "block")
+    missing = [WithoutValue(**{k: getattr(t, k) for k in keys}, status=status) for t in lost]
+    kept = [target for target in outcomes.targets if target not in lost]
+    return replace(outcomes, targets=tuple(kept), without_value=tuple(missing))
+
+
+NOT_JUDGED = {
+    "the output is not finite for some sample": lambda o: without_value(o, ONE),
+    "the intervention is impossible for these kernels": lambda o: without_value(
+        o, ONE, status="undefined"
+    ),
+    "the status differs between seeds": lambda o: changed(
+        o, lambda t: {**NOTHING, "status": None} if t.target == ONE else None
+    ),
+    "zeroing changes no score": lambda o: changed(
+        o, lambda t: {**NOTHING, "seeds": (SEED,)} if t.target == ONE else None
+    ),
+    "all samples have the same drop, which gives no interval": lambda o: changed(
+        o, lambda t: NOTHING if t.target == ONE else None
+    ),
+}
+SEED = SeedOutcome(seed=0, n=10, value=0.9, low=None, high=None, drop=1e-17)
+
+
+@pytest.mark.parametrize("reason", NOT_JUDGED)
+def test_one_target_without_a_verdict_leaves_a_claim_about_every_target_undecided(clear, reason):
+    trivial = changed(clear, lambda t: TRIVIAL)
+    assert judge(CLAIMS["rest-trivial"], trivial).verdict == "holds, by padding"
+    judgement = judge(CLAIMS["rest-trivial"], NOT_JUDGED[reason](trivial))
+    assert judgement.verdict == "undecided"
+    assert judgement.evidence.startswith(
+        "7 of 8 targets are trivial, 0 non-trivial, 0 undecided, 1 without a verdict."
+        f" Without a verdict, because {reason}: {ONE}."
+    )
+    assert judge(CLAIMS["similar-performance"], NOT_JUDGED[reason](clear)).verdict == "undecided"
+    assert judge(CLAIMS["similar-performance"], clear).verdict == "does not hold"
+    against = NOT_JUDGED[reason](changed(clear, lambda t: p_values(1.0, 0.001, "non-trivial")))
+    assert judge(CLAIMS["rest-trivial"], against).verdict == "does not hold"
+
+
+def test_a_target_that_a_claim_is_not_about_does_not_matter_to_it(clear):
+    for name in ("layer-layer2.0.conv1", "block-2-none", "shortcut-2"):
+        lost = without_value(changed(clear, lambda t: TRIVIAL), name)
+        judgement = judge(CLAIMS["rest-trivial"], lost)
+        assert judgement.verdict == "holds, by padding"
+        assert "Without a verdict" not in judgement.evidence
+    lost = without_value(clear, "block-3-first-unit")
+    assert judge(CLAIMS["back-classification"], lost).verdict == "does not hold"
+
+
+def test_the_last_block_is_the_last_even_if_it_has_no_value(clear):
+    names = [target.target for target in clear.targets if target.block == 4]
+    judgement = judge(CLAIMS["back-classification"], without_value(clear, *names))
+    assert judgement.verdict == "undecided"
+    assert "because the output is not finite for some sample: block-4-first-unit." in (
+        judgement.evidence
+    )
+
+
+def test_aliases_without_a_value_count_once(tmp_path):
+    both = outcomes_with(tmp_path, drops(lambda t: 0.5), readings=("first-unit", "next"))
+    lost = without_value(both, "block-2-first-unit", "block-2-next")
+    total = len({t.kernels for t in both.of_kind("layer", "block") if t.status == "ok"})
+    evidence = judge(CLAIMS["similar-performance"], lost).evidence
+    assert f"of {total} targets" in evidence
+
+
+def test_a_long_list_of_targets_without_a_verdict_is_cut(clear):
+    names = [target.target for target in clear.targets if target.role == "residual"]
+    lost = without_value(clear, *names)
+    judgement = judge(CLAIMS["rest-trivial"], lost)
+    assert judgement.verdict == "undecided"
+    assert judgement.evidence.startswith("All 8 targets are without a verdict.")
+    assert f": {', '.join(names[:4])} and 4 more." in judgement.evidence
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"seeds": (0, 1)}, "two seeds do not show how much trainings differ. Train a third seed"),
+        ({"demonstration": True}, "the data are a demonstration"),
+    ],
+)
+def test_why_no_target_has_a_verdict_is_said_once(tmp_path, options, why):
+    outcomes = outcomes_with(tmp_path, drops(lambda t: 0.5), **options)
+    evidence = judge(CLAIMS["shortcuts"], outcomes).evidence
+    assert f"None of the 3 targets has a verdict: {why}. shortcut-2" in evidence
+    evidence = judge(CLAIMS["back-classification"], outcomes).evidence
+    assert f"The one target has no verdict: {why}. block-4-first-unit" in evidence
+
+
+def test_too_few_subjects_give_no_verdict(clear):
+    few = changed(replace(clear, unit="subject", units=5), lambda t: NOTHING)
+    assert judge(CLAIMS["shortcuts"], few).evidence.startswith(
+        "None of the 3 targets has a verdict: intervals need at least 6 test subjects."
+    )
+
+
 # Concentration on the decomposition layers
 
 SEEDS = (3, 4, 7)
@@ -323,7 +430,8 @@ def test_concentration_is_the_contrast_within_blocks_over_seeds(tmp_path):
         "Drop of the decomposition kernel minus the mean drop of the other kernels in its block:"
         f" {mean:.3f} in block 2, {mean:.3f} in block 3, {mean:.3f} in block 4;"
         f" mean {mean:.3f} [{low:.3f}, {high:.3f}], a 95% interval over 3 seeds only, not over"
-        " test sampling."
+        " test sampling. Live weights of the other kernels: only 11% in block 4. Without block 4,"
+        f" the mean is {mean:.3f} [{low:.3f}, {high:.3f}]."
     )
     for margin, expected in [
         (low - 0.001, "holds"),
@@ -351,6 +459,72 @@ def test_concentration_needs_three_seeds(tmp_path, seeds):
     judgement = judge(CLAIMS["concentration"], outcomes_with(tmp_path, concentrated, seeds=seeds))
     assert judgement.verdict == "undecided"
     assert "mean 0.227. A verdict needs three seeds; there" in judgement.evidence
+
+
+def layer_drops(value):
+    """Return values by target: a drop of each layer that varies a little between seeds."""
+
+    def rule(target, seed):
+        if target.kind != "layer":
+            return 0.9 if target.kind == "baseline" else 0.5
+        return 0.9 - value(target) - 0.001 * seed * (target.role == "decomposition")
+
+    return rule
+
+
+def live(outcomes, share):
+    """Return outcomes with a share of live weights, out of 1000, by target."""
+    return changed(outcomes, lambda t: {"live_weights": share(t), "total_weights": 1000})
+
+
+def test_concentration_in_padded_blocks_alone_holds_by_padding(tmp_path):
+    value = layer_drops(lambda t: 0.0 if t.block == 4 and t.role != "decomposition" else 0.31)
+    outcomes = outcomes_with(tmp_path, value, seeds=(0, 1, 2))
+    judgement = judge(CLAIMS["concentration"], outcomes)
+    assert judgement.verdict == "holds, by padding"
+    assert "Live weights of the other kernels: only 11% in block 4." in judgement.evidence
+    assert "Without block 4, the mean is 0.001 [-0.001, 0.003]." in judgement.evidence
+    at_899 = live(outcomes, lambda t: 899 if t.block == 4 and t.role != "decomposition" else 1000)
+    assert judge(CLAIMS["concentration"], at_899).verdict == "holds, by padding"
+    for share in (lambda t: 900, lambda t: 1 if t.role == "decomposition" else 1000):
+        enough = judge(CLAIMS["concentration"], live(outcomes, share))
+        assert enough.verdict == "holds"
+        assert "Live weights" not in enough.evidence
+    nowhere = judge(CLAIMS["concentration"], live(outcomes, lambda t: 100))
+    assert nowhere.verdict == "holds, by padding"
+    assert nowhere.evidence.endswith("only 10% in block 2, 10% in block 3, 10% in block 4.")
+    two = live(outcomes, lambda t: 1000 if t.block == 4 else 100)
+    assert judge(CLAIMS["concentration"], two).verdict == "holds"
+    assert "Without blocks 2, 3, the mean" in judge(CLAIMS["concentration"], two).evidence
+
+
+def test_no_concentration_because_decomposition_kernels_are_padded(tmp_path):
+    value = layer_drops(lambda t: 0.1 if t.block == 4 or t.role != "decomposition" else 0.108)
+    outcomes = outcomes_with(tmp_path, value, seeds=(0, 1, 2))
+    judgement = judge(CLAIMS["concentration"], outcomes)
+    assert judgement.verdict == "does not hold, by padding"
+    assert "Live weights of the decomposition kernel: only 11% in block 4." in judgement.evidence
+    enough = live(outcomes, lambda t: 1000 if t.role == "decomposition" else 100)
+    assert judge(CLAIMS["concentration"], enough).verdict == "does not hold"
+
+
+@pytest.mark.parametrize("name", ["layer-layer3.0.conv1", "layer-layer3.1.conv2"])
+def test_concentration_is_undecided_without_a_kernel(tmp_path, name):
+    outcomes = outcomes_with(tmp_path, concentrated, seeds=SEEDS)
+    mixed = changed(outcomes, lambda t: {"status": None} if t.target == name else None)
+    for lost in (without_value(outcomes, name), mixed):
+        judgement = judge(CLAIMS["concentration"], lost)
+        assert judgement.verdict == "undecided"
+        assert "Undecided, because " in judgement.evidence
+        assert f": {name}." in judgement.evidence
+        assert "in block 3" not in judgement.evidence
+    # Block 1 has no decomposition kernel.
+    other = without_value(outcomes, "layer-layer1.0.conv1")
+    assert judge(CLAIMS["concentration"], other).verdict == "holds"
+    every = [target.target for target in outcomes.of_kind("layer")]
+    none = judge(CLAIMS["concentration"], without_value(outcomes, *every))
+    assert none.verdict == "undecided"
+    assert none.evidence.startswith("Undecided, because the output is not finite")
 
 
 # Beside the paper

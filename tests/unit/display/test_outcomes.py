@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import made_results
 import pyarrow as pa
@@ -6,6 +6,7 @@ import pytest
 from made_results import tables
 
 from nontrivial.display.outcomes import (
+    WithoutValue,
     count,
     describe,
     limits,
@@ -181,7 +182,15 @@ def test_data_that_can_show_everything_have_no_limits():
             "Training did not learn lesion: its Dice is 0 in every test subject, so zeroing cannot"
             " lower it.",
         ),
-        ({}, {"without_value": {"layer-x": "not_finite"}}, "layer-x has no value (not finite)."),
+        (
+            {},
+            {
+                "without_value": (
+                    WithoutValue("layer-x", "layer", None, ("x",), None, 4, "not_finite"),
+                )
+            },
+            "layer-x has no value (not finite).",
+        ),
     ],
 )
 def test_what_the_data_cannot_show_is_said(options, changes, said):
@@ -237,7 +246,14 @@ def test_a_target_without_a_value_is_named_and_left_out():
     rows = made_results.rows("e", "resnet18", seeds=(0, 1))
     name, across = without_value(rows)
     found = select_outcomes(*tables(rows, across), "e")
-    assert found.without_value == {name: "undefined"}
+    (row, *_) = [row for row in rows if row["target"] == name]
+    (left_out,) = found.without_value
+    assert asdict(left_out) == {
+        "target": name,
+        "status": "undefined",
+        "kernels": tuple(row["kernels"]),
+        **{key: row[key] for key in ("kind", "reading", "role", "block")},
+    }
     assert name not in [target.target for target in found.targets]
 
 

@@ -3,8 +3,9 @@
 A claim that one target decides ("some layer is ...", and that not every layer is) looks for the
 clearest of many targets, so it uses p-values with Holm's correction over the experiment. A claim
 about every target uses the verdicts of single targets, without correction. Targets whose outcome
-is fixed by construction (``cut``, ``no_effect``) do not count. A claim that no target can decide
-is untested.
+is fixed by construction (``cut``, ``no_effect``) do not count. A target that could not be judged
+counts, and leaves a claim about every target undecided. A claim that no target can decide is
+untested.
 """
 
 import math
@@ -12,18 +13,20 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from nontrivial.display.outcomes import (
     METRIC_NAMES,
     ExperimentOutcomes,
     MarginOutcome,
     Outcome,
+    WithoutValue,
     count,
 )
 from nontrivial.display.paper import Claim
 from nontrivial.errors import UserError
 from nontrivial.formats.summary import ROUNDING
-from nontrivial.inference.comparison import MARGINS
+from nontrivial.inference.comparison import FEWEST_SUBJECTS, MARGINS, SEEDS_WITHOUT_VERDICT
 from nontrivial.inference.student import t_quantile
 
 HOLDS = "holds"
@@ -37,7 +40,16 @@ LEVEL = 0.025  # of a one-sided test, as the 95% interval has it
 LEAST_LIVE = 0.9  # with a smaller share of live weights, a target may be trivial by padding
 BELOW_PAPER = 0.02  # how far the baseline may be below the paper's
 FEWEST_SEEDS = 3  # for an interval over seeds
+FIXED = ("cut", "no_effect")  # statuses of targets whose outcome construction fixes
+REASONS = {
+    "not_finite": "the output is not finite for some sample",
+    "undefined": "the intervention is impossible for these kernels",
+    None: "the status differs between seeds",
+}
 NAMED_AT_MOST = 4  # up to so many targets, the evidence shows all numbers; there are four blocks
+
+AnyTarget = Outcome | WithoutValue
+OneKind = TypeVar("OneKind", Outcome, WithoutValue)
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,7 @@ def every(
     """Decide whether all matching targets have a verdict.
 
     The claim holds if they all have it, does not hold if one has the opposite verdict after
-    correction, and is undecided otherwise.
+    correction, and is undecided otherwise, as where a target could not be judged.
 
     Args:
         outcomes: of one experiment.
@@ -149,27 +161,27 @@ def every(
     """
     if networks is not None and not fnmatchcase(outcomes.network, networks):
         return Judgement(UNTESTED, f"The network is {outcomes.network}, not {networks}.")
-    matching = _distinct(
-        [
-            outcome
-            for outcome in outcomes.of_kind(*kinds)
-            if (roles is None or outcome.role in roles)
-            and (reading is None or outcome.reading in (reading, None))
-        ]
-    )
-    if block == "last":
-        last = max((outcome.block or 0 for outcome in outcomes.targets), default=0)
-        matching = [outcome for outcome in matching if outcome.block == last]
-    tests = _Tests(outcomes, margin, matching)
-    if not tests.counted:
-        return _nothing(matching)
+    everything: list[AnyTarget] = [*outcomes.targets, *outcomes.without_value]
+    last = max((target.block or 0 for target in everything), default=0)
+
+    def matches(target: AnyTarget) -> bool:
+        return (
+            target.kind in kinds
+            and (roles is None or target.role in roles)
+            and (reading is None or target.reading in (reading, None))
+            and (block != "last" or target.block == last)
+        )
+
+    tests = _Tests(outcomes, margin, matches)
+    if not tests.total:
+        return _nothing(tests.fixed)
     opposite = OPPOSITE[verdict]
     against = sorted(
         tests.proven(opposite),
         key=lambda outcome: outcome.drop if verdict == "non-trivial" else -outcome.drop,
     )  # the clearest counterexample first
     decision = UNDECIDED
-    if len(tests.having(verdict)) == len(tests.counted):
+    if len(tests.having(verdict)) == tests.total:
         decision = HOLDS
         if verdict == "trivial" and any(_is_padded(outcome) for outcome in tests.counted):
             decision += BY_PADDING
@@ -199,12 +211,13 @@ def some(
         verdict: ``trivial`` or ``non-trivial``.
         without_roles: roles of single kernels to leave out.
     """
-    matching = _distinct(
-        [target for target in outcomes.of_kind(*kinds) if target.role not in without_roles]
+    tests = _Tests(
+        outcomes,
+        margin,
+        lambda target: target.kind in kinds and target.role not in without_roles,
     )
-    tests = _Tests(outcomes, margin, matching)
-    if not tests.counted:
-        return _nothing(matching)
+    if not tests.total:
+        return _nothing(tests.fixed)
     proven = sorted(
         tests.proven(verdict), key=lambda outcome: (_is_padded(outcome), -len(outcome.kernels))
     )
@@ -212,7 +225,7 @@ def some(
     if proven:
         is_padding = verdict == "trivial" and _is_padded(proven[0])
         decision = HOLDS + BY_PADDING if is_padding else HOLDS
-    elif len(tests.having(OPPOSITE[verdict])) == len(tests.counted):
+    elif len(tests.having(OPPOSITE[verdict])) == tests.total:
         decision = FAILS
     return Judgement(decision, tests.evidence(verdict, sought=verdict, examples=proven))
 
@@ -223,57 +236,55 @@ def contrast(outcomes: ExperimentOutcomes, margin: float, without_roles: list[st
     In each block, the contrast is the drop of its decomposition kernel minus the mean drop of the
     other kernels, each zeroed alone. The claim is about the mean over blocks: it holds if the
     95% t interval over seeds is above the margin, does not hold if it is below, and is undecided
-    otherwise, with fewer than :data:`FEWEST_SEEDS` seeds too.
+    otherwise, with fewer than :data:`FEWEST_SEEDS` seeds too, and where a kernel of such a block
+    could not be judged. Padding decides it if it would not be decided so without the blocks whose
+    other kernels (decomposition kernels, if it does not hold) have too few live weights.
 
     Args:
         outcomes: of one experiment.
         margin: the largest drop that does not matter.
         without_roles: roles of kernels to leave out.
     """
-    layers = [one for one in outcomes.of_kind("layer") if one.role not in without_roles]
-    by_block: dict[int, list[float]] = {}  # the contrast of each seed
-    for block in sorted({layer.block for layer in layers if layer.block is not None}):
-        counted = _countable([layer for layer in layers if layer.block == block])
-        changing = [layer for layer in counted if layer.role == "decomposition"]
-        rest = [layer for layer in counted if layer.role != "decomposition"]
-        if changing and rest:
-            by_block[block] = [
-                here - there
-                for here, there in zip(_mean_drops(changing), _mean_drops(rest), strict=True)
-            ]
-    if not by_block:
+    contrasts, not_judged = _contrasts(outcomes, without_roles)
+    if not contrasts and not not_judged:
         return Judgement(
             UNTESTED,
             "No block has both a decomposition kernel and another kernel whose outcome is not"
             " fixed by construction.",
         )
-    of_seeds = [statistics.fmean(values) for values in zip(*by_block.values(), strict=True)]
-    mean = statistics.fmean(of_seeds)
-    blocks = ", ".join(
-        f"{_three(statistics.fmean(values))} in block {block}" for block, values in by_block.items()
-    )
-    evidence = (
-        "Drop of the decomposition kernel minus the mean drop of the other kernels in its block:"
-        f" {blocks}; mean {_three(mean)}"
-    )
-    if len(of_seeds) < FEWEST_SEEDS:
-        seeds = f"{_are(len(of_seeds))} {count(len(of_seeds), 'seed')}"
-        evidence += f". A verdict needs three seeds; there {seeds}."
-        return Judgement(UNDECIDED, _marked(outcomes, evidence))
-    quantile = t_quantile(1 - LEVEL, len(of_seeds) - 1)
-    half = quantile * statistics.stdev(of_seeds) / math.sqrt(len(of_seeds))
-    evidence += (
-        f" [{_three(mean - half)}, {_three(mean + half)}], a 95% interval over"
-        f" {len(of_seeds)} seeds only, not over test sampling."
-    )
+    sentences = []
+    if contrasts:
+        by_block = ", ".join(f"{_three(one.mean)} in block {one.block}" for one in contrasts)
+        sentences.append(
+            "Drop of the decomposition kernel minus the mean drop of the other kernels in its"
+            f" block: {by_block}; mean {_spell_mean(contrasts, is_explained=True)}."
+        )
     decision = UNDECIDED
-    if outcomes.baseline.low is None:
-        evidence += f" {_why_no_verdict(outcomes)}"
-    elif mean - half > margin:
-        decision = HOLDS
-    elif mean + half < margin:
-        decision = FAILS
-    return Judgement(decision, _marked(outcomes, evidence))
+    if not_judged:
+        sentences += _reasons(not_judged, "Undecided", outcomes.unit)
+    elif outcomes.seed_count < FEWEST_SEEDS:
+        seeds = f"{_are(outcomes.seed_count)} {count(outcomes.seed_count, 'seed')}"
+        sentences.append(f"A verdict needs three seeds; there {seeds}.")
+    elif why := _why_no_verdict(outcomes):
+        sentences.append(f"No verdict: {why}.")
+    else:
+        decision = _decide(contrasts, margin)
+    side = "decomposition kernel" if decision == FAILS else "other kernels"
+    live = {
+        one.block: _live_share(*(one.changing if decision == FAILS else one.rest))
+        for one in contrasts
+    }
+    padded = [block for block, share in live.items() if share < LEAST_LIVE]
+    if padded:
+        shares = ", ".join(f"{live[block]:.0%} in block {block}" for block in padded)
+        sentences.append(f"Live weights of the {side}: only {shares}.")
+        rest = [one for one in contrasts if one.block not in padded]
+        if rest:
+            without = f"block{'' if len(padded) == 1 else 's'} {', '.join(map(str, padded))}"
+            sentences.append(f"Without {without}, the mean is {_spell_mean(rest)}.")
+        if decision != UNDECIDED and (not rest or _decide(rest, margin) != decision):
+            decision += BY_PADDING
+    return Judgement(decision, _marked(outcomes, " ".join(sentences)))
 
 
 def untested(outcomes: ExperimentOutcomes, margin: float, missing: str) -> Judgement:
@@ -298,14 +309,96 @@ def spell(outcome: Outcome, metric: str) -> str:
     return f"{text}: {METRIC_NAMES[metric]} {outcome.value:.3f}, drop {drop}"
 
 
-class _Tests:
-    """The targets that a claim is about, at one margin."""
+@dataclass(frozen=True)
+class _Contrast:
+    """The decomposition kernels of a block, and its other kernels."""
 
-    def __init__(self, outcomes: ExperimentOutcomes, margin: float, matching: Sequence[Outcome]):
+    block: int
+    changing: list[Outcome]
+    rest: list[Outcome]
+
+    def of_seeds(self) -> list[float]:
+        """Return the difference of their mean drops in each seed."""
+        pairs = zip(_mean_drops(self.changing), _mean_drops(self.rest), strict=True)
+        return [here - there for here, there in pairs]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.of_seeds())
+
+
+def _contrasts(
+    outcomes: ExperimentOutcomes, without_roles: Sequence[str]
+) -> tuple[list[_Contrast], list[AnyTarget]]:
+    """Return the contrast of each block, and the targets for lack of which a block has none."""
+    _, counted, missing = _select(
+        outcomes, lambda target: target.kind == "layer" and target.role not in without_roles
+    )
+    candidates: list[AnyTarget] = [*counted, *missing]
+    contrasts: list[_Contrast] = []
+    not_judged: list[AnyTarget] = []
+    for block in sorted({target.block for target in candidates if target.block is not None}):
+        inside = [target for target in candidates if target.block == block]
+        if len({target.role == "decomposition" for target in inside}) < 2:
+            continue
+        judged = [one for one in counted if one.block == block and one.status == "ok"]
+        if len(judged) < len(inside):
+            not_judged += [target for target in inside if target not in judged]
+            continue
+        changing = [one for one in judged if one.role == "decomposition"]
+        rest = [one for one in judged if one.role != "decomposition"]
+        contrasts.append(_Contrast(block, changing, rest))
+    return contrasts, not_judged
+
+
+def _over_seeds(contrasts: Sequence[_Contrast]) -> list[float]:
+    """Return the mean over blocks in each seed."""
+    values = zip(*(one.of_seeds() for one in contrasts), strict=True)
+    return [statistics.fmean(blocks) for blocks in values]
+
+
+def _half_width(of_seeds: Sequence[float]) -> float:
+    quantile = t_quantile(1 - LEVEL, len(of_seeds) - 1)
+    return quantile * statistics.stdev(of_seeds) / math.sqrt(len(of_seeds))
+
+
+def _decide(contrasts: Sequence[_Contrast], margin: float) -> str:
+    of_seeds = _over_seeds(contrasts)
+    mean, half = statistics.fmean(of_seeds), _half_width(of_seeds)
+    if mean - half > margin:
+        return HOLDS
+    return FAILS if mean + half < margin else UNDECIDED
+
+
+def _spell_mean(contrasts: Sequence[_Contrast], is_explained: bool = False) -> str:
+    of_seeds = _over_seeds(contrasts)
+    mean = statistics.fmean(of_seeds)
+    if len(of_seeds) < FEWEST_SEEDS:
+        return _three(mean)
+    half = _half_width(of_seeds)
+    text = _interval(mean, mean - half, mean + half)
+    if is_explained:
+        text += f", a 95% interval over {len(of_seeds)} seeds only, not over test sampling"
+    return text
+
+
+class _Tests:
+    """The targets that a claim is about, at one margin.
+
+    Attributes:
+        fixed: those whose outcome construction fixes.
+        counted: the others that have a value.
+        missing: those without a value.
+        total: number of targets that the claim is about: counted and missing.
+    """
+
+    def __init__(
+        self, outcomes: ExperimentOutcomes, margin: float, matches: Callable[[AnyTarget], bool]
+    ):
         self.outcomes = outcomes
         self.margin = margin
-        self.matching = matching
-        self.counted = _countable(matching)
+        self.fixed, self.counted, self.missing = _select(outcomes, matches)
+        self.total = len(self.counted) + len(self.missing)
 
     def having(self, verdict: str) -> list[Outcome]:
         """Return the targets with a verdict, each judged by itself; the clearest first."""
@@ -318,7 +411,7 @@ class _Tests:
         A claim about one target needs no correction.
         """
         having = self.having(verdict)
-        if len(self.counted) == 1:
+        if self.total == 1:
             return having
         return [outcome for outcome in having if self._corrected(outcome, verdict) <= LEVEL]
 
@@ -331,15 +424,15 @@ class _Tests:
             examples: the targets that have it after correction, the clearest first.
         """
         sentences = [self._tally(verdict)]
-        left_out = len(self.matching) - len(self.counted)
+        left_out = len(self.fixed)
         if left_out:
             sentences.append(
                 f"{count(left_out, 'more target')} {_are(left_out)} left out, because"
                 f" construction fixes {'its outcome' if left_out == 1 else 'their outcomes'}."
             )
-        sentences += self._without_value()
+        sentences += self._reasons()
         having = self.having(sought)
-        if having and len(self.counted) > 1:
+        if having and self.total > 1:
             sentences.append(self._correction(sought, having, examples))
         shown = self.counted if len(self.counted) <= NAMED_AT_MOST else (examples or having)[:1]
         if shown:
@@ -355,38 +448,41 @@ class _Tests:
         padded = sum(map(_is_padded, self.counted))
         if padded and len(shown) < len(self.counted):
             sentences.append(
-                f"{padded} of the {len(self.counted)} targets"
+                f"{padded} of the {self.total} targets"
                 f" {'has' if padded == 1 else 'have'} less than {LEAST_LIVE:.0%} live weights."
             )
-        if not any(self._verdict(outcome) for outcome in self.counted):
-            sentences.append(_why_no_verdict(self.outcomes))
         return _marked(self.outcomes, " ".join(sentences))
 
     def _tally(self, verdict: str) -> str:
-        number = {name: len(self.having(name)) for name in (verdict, OPPOSITE[verdict])}
-        number["undecided"] = len(self.counted) - sum(number.values())
-        total = len(self.counted)
-        if total in number.values():
-            (only,) = [name for name, n in number.items() if n == total]
-            text = f"{'The one target is' if total == 1 else f'All {total} targets are'} {only}"
+        none = sum(self._verdict(outcome) is None for outcome in self.counted) + len(self.missing)
+        why = _why_no_verdict(self.outcomes)
+        if none == self.total and why:
+            one = "The one target has no" if none == 1 else f"None of the {none} targets has a"
+            return f"{one} verdict: {why}."
+        number = {
+            name: len(self.having(name)) for name in (verdict, OPPOSITE[verdict], "undecided")
+        }
+        if none:
+            number["without a verdict"] = none
+        if self.total in number.values():
+            (only,) = [name for name, n in number.items() if n == self.total]
+            are_all = "The one target is" if self.total == 1 else f"All {self.total} targets are"
+            text = f"{are_all} {only}"
         else:
             (name, n), *others = number.items()
-            text = f"{n} of {total} targets {_are(n)} {name}"
+            text = f"{n} of {self.total} targets {_are(n)} {name}"
             text += "".join(f", {n} {name}" for name, n in others)
         harmful = sum(self._at(outcome).verdict == "harmful" for outcome in self.counted)
         if harmful:
             text += f" ({harmful} of the trivial improve the metric by more than the margin)"
         return f"{text}."
 
-    def _without_value(self) -> list[str]:
-        """Return a sentence about the targets of these kinds that have no value, if any."""
-        kinds = {outcome.kind for outcome in self.matching}
-        names = [n for n in self.outcomes.without_value if n.partition("-")[0] in kinds]
-        if not names:
-            return []
-        more = len(names) - NAMED_AT_MOST
-        listed = ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-        return [f"Without a value, so not judged: {listed}."]
+    def _reasons(self) -> list[str]:
+        """Return why single targets have no verdict."""
+        targets: list[AnyTarget] = [*self.missing]
+        if _why_no_verdict(self.outcomes) is None:
+            targets += [one for one in self.counted if self._verdict(one) is None]
+        return _reasons(targets, "Without a verdict", self.outcomes.unit)
 
     def _correction(self, sought: str, having: list[Outcome], proven: list[Outcome]) -> str:
         if proven:
@@ -412,16 +508,25 @@ class _Tests:
         return 1.0 if p_value is None else p_value
 
 
-def _distinct(targets: Sequence[Outcome]) -> list[Outcome]:
-    """Return the first target of each set of kernels; an alias is not further evidence."""
-    first: dict[tuple[str, ...], Outcome] = {}
-    for outcome in targets:
-        first.setdefault(outcome.kernels, outcome)
+def _select(
+    outcomes: ExperimentOutcomes, matches: Callable[[AnyTarget], bool]
+) -> tuple[list[Outcome], list[Outcome], list[WithoutValue]]:
+    """Return the matching targets: those that construction fixes, with a value, without one.
+
+    Of targets with equal kernels only the first is there; an alias is not further evidence.
+    """
+    matching = _distinct([target for target in outcomes.targets if matches(target)])
+    fixed = [target for target in matching if target.status in FIXED]
+    counted = [target for target in matching if target.status not in FIXED]
+    missing = _distinct([target for target in outcomes.without_value if matches(target)])
+    return fixed, counted, missing
+
+
+def _distinct(targets: Sequence[OneKind]) -> list[OneKind]:
+    first: dict[tuple[str, ...], OneKind] = {}
+    for target in targets:
+        first.setdefault(target.kernels, target)
     return list(first.values())
-
-
-def _countable(targets: Sequence[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in targets if outcome.status == "ok"]
 
 
 def _mean_drops(layers: Sequence[Outcome]) -> list[float]:
@@ -432,32 +537,56 @@ def _mean_drops(layers: Sequence[Outcome]) -> list[float]:
     ]
 
 
-def _live_share(outcome: Outcome) -> float:
-    if outcome.live_weights is None or not outcome.total_weights:
+def _live_share(*targets: Outcome) -> float:
+    """Return the live share of all weights that some targets zero."""
+    total = sum(target.total_weights or 0 for target in targets)
+    if not total or any(target.live_weights is None for target in targets):
         return 1.0
-    return outcome.live_weights / outcome.total_weights
+    return sum(target.live_weights or 0 for target in targets) / total
 
 
 def _is_padded(outcome: Outcome) -> bool:
     return _live_share(outcome) < LEAST_LIVE
 
 
-def _nothing(matching: Sequence[Outcome]) -> Judgement:
-    if matching:
+def _nothing(fixed: Sequence[Outcome]) -> Judgement:
+    if fixed:
         return Judgement(
-            UNTESTED, f"The outcome of all {len(matching)} targets is fixed by construction."
+            UNTESTED, f"The outcome of all {len(fixed)} targets is fixed by construction."
         )
     return Judgement(UNTESTED, "No such target in this experiment.")
 
 
-def _why_no_verdict(outcomes: ExperimentOutcomes) -> str:
+def _why_no_verdict(outcomes: ExperimentOutcomes) -> str | None:
+    """Return why no target of the experiment has a verdict; None if they can have one."""
     if outcomes.demonstration:
-        return "No verdict: the data are a demonstration."
-    if outcomes.baseline.low is None:
-        return "No verdict: there are too few test units for an interval."
-    if outcomes.seed_count == FEWEST_SEEDS - 1:
-        return "No verdict: two seeds do not show how much trainings differ. Train a third seed."
-    return "No target has a verdict."
+        return "the data are a demonstration"
+    if outcomes.unit == "subject" and (outcomes.units or 0) < FEWEST_SUBJECTS:
+        return f"intervals need at least {FEWEST_SUBJECTS} {outcomes.split} subjects"
+    if outcomes.seed_count == SEEDS_WITHOUT_VERDICT:
+        return "two seeds do not show how much trainings differ. Train a third seed"
+    return None
+
+
+def _reasons(targets: Sequence[AnyTarget], what: str, unit: str) -> list[str]:
+    """Return a sentence for each reason why targets were not judged, with their names."""
+    names: dict[str, list[str]] = {}
+    for target in targets:
+        names.setdefault(_reason(target, unit), []).append(target.target)
+    return [f"{what}, because {reason}: {_some(listed)}." for reason, listed in names.items()]
+
+
+def _reason(target: AnyTarget, unit: str) -> str:
+    if target.status != "ok" or isinstance(target, WithoutValue):
+        return REASONS[target.status]
+    if all(abs(seed.drop) <= ROUNDING for seed in target.seeds):
+        return "zeroing changes no score"
+    return f"all {unit}s have the same drop, which gives no interval"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _marked(outcomes: ExperimentOutcomes, evidence: str) -> str:

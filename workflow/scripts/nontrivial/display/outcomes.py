@@ -112,6 +112,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class WithoutValue:
+    """A target without a value; attributes as in :class:`Outcome`.
+
+    Its status is ``undefined`` or ``not_finite``, that of the first seed without a value.
+    """
+
+    target: str
+    kind: str
+    reading: str | None
+    kernels: tuple[str, ...]
+    role: str | None
+    block: int | None
+    status: str
+
+
+@dataclass(frozen=True)
 class ExperimentOutcomes:
     """All targets of one experiment under the primary metric.
 
@@ -131,7 +147,7 @@ class ExperimentOutcomes:
         unlearned: classes that the unchanged network never predicts rightly, in any seed.
         baseline: the unchanged network.
         targets: all other targets that have a value, in canonical order.
-        without_value: status of each target without one (``undefined``, ``not_finite``), by name.
+        without_value: all targets that have none, in canonical order.
     """
 
     experiment: str
@@ -149,7 +165,7 @@ class ExperimentOutcomes:
     unlearned: tuple[str, ...]
     baseline: Outcome
     targets: tuple[Outcome, ...]
-    without_value: Mapping[str, str]
+    without_value: tuple[WithoutValue, ...]
 
     @property
     def task(self) -> str:
@@ -233,11 +249,11 @@ def select_outcomes(
         unlearned=_unlearned(across_seeds, row),
         baseline=baseline,
         targets=tuple(outcome for outcome in outcomes if outcome is not baseline),
-        without_value={
-            target: next(row["status"] for row in rows if row["value"] is None)
+        without_value=tuple(
+            _without_value(rows)
             for target, rows in seeds.items()
             if across[target]["value"] is None
-        },
+        ),
     )
 
 
@@ -301,8 +317,8 @@ def limits(outcomes: ExperimentOutcomes) -> list[str]:
         for name in outcomes.unlearned
     ]
     found += [
-        f"{target} has no value ({status.replace('_', ' ')})."
-        for target, status in outcomes.without_value.items()
+        f"{one.target} has no value ({one.status.replace('_', ' ')})."
+        for one in outcomes.without_value
     ]
     return found
 
@@ -359,6 +375,12 @@ def _are_at(by_margin: dict[str, dict[float, MarginOutcome]], across: dict[str, 
 
 def _margin_outcome(row: dict) -> MarginOutcome:
     return MarginOutcome(**{name: row[name] for name in MarginOutcome.__dataclass_fields__})
+
+
+def _without_value(rows: list[dict]) -> WithoutValue:
+    row = next(row for row in rows if row["value"] is None)
+    columns = {name: row[name] for name in WithoutValue.__dataclass_fields__}
+    return WithoutValue(**columns | {"kernels": tuple(row["kernels"])})
 
 
 def _outcome(rows: list[dict], across: dict, margins: dict[float, MarginOutcome]) -> Outcome:

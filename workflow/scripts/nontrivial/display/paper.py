@@ -138,7 +138,7 @@ def as_outcomes(
         "demonstration": False,
         "baseline": outcome(baseline),
         "targets": tuple(outcome(value) for value in chosen if value.kind != "baseline"),
-        "without_value": {},
+        "without_value": (),
     }
     return ExperimentOutcomes(**(_unknown(ExperimentOutcomes) | known))
 
