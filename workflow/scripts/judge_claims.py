@@ -181,12 +181,11 @@ def _table(records: list[dict], experiments: list[Compared]) -> TextTable:
         " as that some layer is trivial, or that not every layer is, looks for the clearest of"
         f" many: it needs a one-sided p <= {LEVEL:g} after Holm's correction over all targets of"
         " the experiment.",
-        "A target whose outcome construction fixes does not count. Another one without a verdict"
-        " counts, so a claim about every target cannot hold.",
-        f'"By padding": the claim is decided by targets that are trivial and have less than'
-        f" {LEAST_LIVE:.0%} live weights, or, for a mean over blocks, only with their blocks. The"
-        " other weights see only the padding around the image, so the image size may be the"
-        " reason.",
+        "Targets whose outcome construction fixes do not count. If any other target has no verdict,"
+        " a claim about every target is undecided, unless a counterexample decides it.",
+        f'"By padding": the verdict rests on targets, or blocks, with less than {LEAST_LIVE:.0%}'
+        " live weights. The others see only the padding around the image, so the image size may be"
+        " the reason.",
         f"Margins {three}: the verdict of this run, and of the paper's own numbers, at these"
         " margins; one word if all agree. The paper's numbers have no intervals: a drop above the"
         f' margin is non-trivial, one below it trivial. "{NO_NUMBERS}": its tables lack the'
