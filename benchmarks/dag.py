@@ -56,7 +56,9 @@ for word do
                     cp {content} "$word/$split/$name"
                 done
             done
-            cp {content} "$word/dataset.json" ;;
+            for name in dataset.json preparation.json; do
+                cp {content} "$word/$name"
+            done ;;
         *) [ -e "$word" ] || cp {content} "$word" ;;
         esac ;;
     esac
