@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from raw_examples import volume_settings, write_batches, write_decathlon
@@ -75,7 +76,9 @@ def test_a_dangling_link_is_named(data, changes, kind):
         (data / kind / name).unlink()
         (data / kind / name).symlink_to(ANNEX)
     told = refused(data, "datalad get, git annex get", **changes)
-    assert re.search(rf"{kind}/s1\.nii\.gz \(and 2 more\): a link to a file that does not", told)
+    assert re.search(
+        rf"{kind}/s1\.nii\.gz \(and 2 more\): a link to a file or folder that does not", told
+    )
 
 
 @pytest.mark.parametrize("changes", FORMS)
@@ -242,13 +245,71 @@ def test_a_missing_file_of_fahmy2019(tmp_path):
         check_files(settings, tmp_path)
 
 
-def test_raw_data_may_be_gone_once_they_are_prepared(data, tmp_path):
+def test_raw_data_that_are_gone_after_they_were_prepared(data, tmp_path):
+    """Snakemake would delete the prepared data before a job fails that cannot make them again."""
     settings = volume_settings()
-    check_files(settings, tmp_path / "absent", is_prepared=True)
+    with pytest.raises(UserError, match=r"absent: no such folder.*\. All results stay as they are"):
+        check_files(settings, tmp_path / "absent", is_prepared=True)
     (data / "labels" / NAMES[0]).unlink()
     assert source_files(settings, data)
     with pytest.raises(UserError, match="has no label"):
         check_files(settings, data, is_prepared=True)
+
+
+@pytest.mark.parametrize("changes", [{}, FORMS[-1]])
+def test_a_data_dir_needs_labels_too_and_all_are_listed(data, changes):
+    for name in ("a", "b", "c", "d", "e", "f"):
+        (data.parent / name / "images").mkdir(parents=True)
+        (data.parent / name / "images" / "s0.nii.gz").write_bytes(b"voxels")
+    told = refused(data.parent, "no (such folder|file matches)", **changes)
+    assert told.endswith(f"{data} has it; set data_dir: {data}")
+    for name in ("c", "d", "e", "f"):
+        shutil.copytree(data.parent / name / "images", data.parent / name / "labels")
+    told = refused(data.parent, "no (such folder|file matches)", **changes)
+    listed = ", ".join(str(data.parent / name) for name in ("c", "d", "data"))
+    assert told.endswith(f"{listed} (and 2 more) have it; set data_dir to one of them")
+
+
+FLAT = {"images": "raw/{subject}.nii.gz", "labels": "labels/{subject}.nii.gz"}
+
+
+@pytest.mark.parametrize("changes", [{"images": "raw/images"}, FLAT, {"images": "raw"}])
+def test_a_folder_that_is_a_dangling_link(data, changes):
+    (data / "raw").symlink_to("../.git/annex/raw")
+    told = refused(data, "a link to a file or folder that does not exist", **changes)
+    assert told.startswith(f"{data / 'raw'}: ")
+    (data / "link").symlink_to("nowhere")
+    assert str(data / "link") in refused(data / "link", "a link to a file or folder")
+
+
+def write_subjects(folder, numbers):
+    for number in numbers:
+        anat = folder / "raw" / f"sub-{number}" / "anat"
+        anat.mkdir(parents=True)
+        for kind in ("T1w", "seg"):
+            (anat / f"sub-{number}_{kind}.nii.gz").write_bytes(b"voxels")
+        (anat / f"sub-{number}_T1w.json").write_text("{}")
+
+
+SUBJECTS = {
+    "images": "raw/sub-{subject}/anat/sub-{subject}_T1w.nii.gz",
+    "labels": "raw/sub-{subject}/anat/sub-{subject}_seg.nii.gz",
+}
+
+
+@pytest.mark.parametrize("link", ["sub-9", "sub-7/anat"])
+def test_a_dangling_link_to_the_folder_of_a_subject(tmp_path, link):
+    write_subjects(tmp_path, range(5))
+    (tmp_path / "raw" / link).parent.mkdir(exist_ok=True)
+    (tmp_path / "raw" / link).symlink_to("nowhere")
+    told = refused(tmp_path, "git annex get", **SUBJECTS)
+    assert told.startswith(f"{tmp_path / 'raw' / link}: a link to a file or folder that does not")
+
+
+def test_a_dangling_link_that_no_pattern_enters(tmp_path):
+    write_subjects(tmp_path, range(5))
+    (tmp_path / "raw" / "README").symlink_to("nowhere")
+    assert len(find_pairs(volume_settings(**SUBJECTS), tmp_path)) == 5
 
 
 def test_names_of_hippocampus_volumes_that_do_not_fit(data):

@@ -272,7 +272,7 @@ def test_one_subject_in_two_splits(tmp_path):
 
 def test_table_without_a_split(tmp_path):
     settings = table(tmp_path, ["test", "train", "train", "train"])
-    refuse(tmp_path, "no volume is in the val split", **settings)
+    refuse(tmp_path, "no volume is in the split val", **settings)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_no_foreground_anywhere(tmp_path):
 def test_no_foreground_in_val(tmp_path):
     settings = table(tmp_path, ["val", "train", "test", "train"])
     raw.save_volume(tmp_path / "labels" / "brain_00.nii.gz", np.zeros(raw.SHAPE, np.uint8))
-    refuse(tmp_path, "no label volume of the val split", **settings)
+    refuse(tmp_path, "no label volume of the split val", **settings)
 
 
 def test_cropping_that_would_cut_foreground(tmp_path):

@@ -28,11 +28,13 @@ def check_files(settings: dict, data_dir: Path, is_prepared: bool = False) -> No
 
     Data that are not there and can be downloaded are fine, unless ``data_dir`` is one folder off.
 
+    Without raw files that were not downloaded, prepared data are stale, and Snakemake would delete
+    them before it starts the job that cannot make them again.
+
     Args:
         settings: the data set's section of the configuration, defaults filled in.
         data_dir: folder of the raw data.
-        is_prepared: whether the data set was prepared before. If so, all of its raw files may be
-            gone, because no job may need them.
+        is_prepared: whether the data set was prepared before, for the message.
 
     Raises:
         UserError: a file or folder is missing, was not fetched or cannot be read, or names,
@@ -43,15 +45,19 @@ def check_files(settings: dict, data_dir: Path, is_prepared: bool = False) -> No
         if settings["source"] == "nifti":
             find_pairs(settings, data_dir)
         elif settings["source"] == "fahmy2019":
-            locations.check_there("file", settings["file"], data_dir, FAHMY2019_ADVICE)
+            locations.check_there({"file": settings["file"]}, data_dir, FAHMY2019_ADVICE)
             locations.check_fetched([data_dir / settings["file"]])
         elif settings["source"] in ARCHIVES:
             _check_downloadable(settings, data_dir)
     except OSError as error:
         raise UserError(_unreadable(error, data_dir)) from error
-    except UserError:
+    except UserError as error:
         if not is_prepared or source_files(settings, data_dir):
             raise
+        raise UserError(
+            f"{error}. Without the raw data, the prepared data are stale. All results stay as they"
+            " are until the raw data are back"
+        ) from error
 
 
 def source_files(settings: dict, data_dir: Path) -> list[Path]:
@@ -111,11 +117,8 @@ def _check_downloadable(settings: dict, data_dir: Path) -> None:
     source = settings["source"]
     find = locations.find_cifar10 if source == "cifar10" else locations.find_hippocampus
     if not find(data_dir):
-        if other := locations.other_data_dir(data_dir, lambda folder: bool(find(folder))):
-            raise UserError(
-                f"{data_dir.absolute()}: the data are not here, but in {other}; set data_dir:"
-                f" {other}"
-            )
+        if nearby := locations.found_nearby(data_dir, lambda folder: bool(find(folder))):
+            raise UserError(f"{data_dir.absolute()}: the data set is not here, but {nearby}")
         return
     form, path = locations.find_hippocampus(data_dir) or ("", data_dir)
     if source == "hippocampus" and form == "folders":

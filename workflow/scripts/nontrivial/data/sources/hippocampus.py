@@ -15,7 +15,7 @@ from nontrivial.data.sources import archives
 from nontrivial.data.sources.download import check_archive, download
 from nontrivial.data.sources.locations import DECATHLON_HIPPOCAMPUS, find_hippocampus
 from nontrivial.data.sources.unpacking import unpack
-from nontrivial.data.volumes import pairs, preparation
+from nontrivial.data.volumes import pairs, preparation, unused
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.data.volumes.selection import from_decathlon
@@ -41,8 +41,10 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     form, path = found
     log.info("hippocampus: %s, %s", form, path)
     if form == "folders":
-        volumes = pairs.from_folders(path / "images", path / "labels")
-        preparation.prepare(with_subjects(volumes), settings, None, labels, output)
+        folders = [path / "images", path / "labels"]
+        volumes = with_subjects(pairs.from_folders(*folders))
+        warnings = unused.in_folders(folders, data_dir)
+        preparation.prepare(volumes, settings, None, labels, output, warnings=warnings)
     elif form == "decathlon":
         volumes = from_decathlon(path, settings)
         preparation.prepare(with_subjects(volumes), settings, None, labels, output)

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def check_fetched(paths: Iterable[Path]) -> None:
         UserError: some are; the message names the first and says how many more there are.
     """
     dangling, pointers = [], []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         try:
             status = os.stat(path)
             is_small = stat.S_ISREG(status.st_mode) and status.st_size <= MOST_POINTER_BYTES
@@ -135,8 +135,8 @@ def check_fetched(paths: Iterable[Path]) -> None:
             continue
     if dangling:
         raise UserError(
-            f"{excerpt(dangling, 1)}: a link to a file that does not exist; fetch the data"
-            " (datalad get, git annex get), or remove the link"
+            f"{excerpt(dangling, 1)}: a link to a file or folder that does not exist; fetch the"
+            " data (datalad get, git annex get), or remove the link"
         )
     if pointers:
         raise UserError(
@@ -164,42 +164,45 @@ def check_whole(volumes: Iterable[Path]) -> None:
         raise UserError(f"{excerpt(missing, 1)}; copy it")
 
 
-def other_data_dir(data_dir: Path, is_right: Callable[[Path], bool]) -> Path | None:
-    """Return the folder one level above or below ``data_dir`` that has what it lacks, or None."""
+def found_nearby(data_dir: Path, is_right: Callable[[Path], bool]) -> str | None:
+    """Return where the data are and what to set, if one level above or below ``data_dir``."""
     above = Path(os.path.normpath(data_dir / ".."))
     below = (
         sorted(path for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
     )
-    return next((folder for folder in (above, *below) if is_right(folder)), None)
+    right = [folder for folder in (above, *below) if is_right(folder)]
+    if len(right) > 1:
+        return f"{excerpt(right)} have it; set data_dir to one of them"
+    return f"{right[0]} has it; set data_dir: {right[0]}" if right else None
 
 
-def check_there(key: str, name: str, data_dir: Path, advice: str = "") -> None:
-    """Check that a file or folder exists, or a file that a path with wildcards matches.
+def check_there(named: Mapping[str, str], data_dir: Path, advice: str = "") -> None:
+    """Check that files and folders exist, or files that paths with wildcards match.
 
     Args:
-        key: key of the configuration that names it.
-        name: its path, absolute or relative to ``data_dir``.
+        named: path by the key of the configuration that gives it, absolute or relative to
+            ``data_dir``.
         data_dir: folder of the raw data.
         advice: what else to do, for the message.
 
     Raises:
-        UserError: it does not; the message says which ``data_dir`` would be right, if one is.
+        UserError: one does not, or a link to it dangles; the message says which ``data_dir`` would
+            be right for all of them, if one is.
     """
-    is_pattern = key in ("images", "labels") and name_patterns.is_pattern(name)
-
-    def exists(folder: Path) -> bool:
-        return bool(name_patterns.find(name, folder)) if is_pattern else (folder / name).exists()
-
-    if exists(data_dir):
-        return
-    path = data_dir / name
-    check_fetched([path])
-    is_folder = key in ("images", "labels", "decathlon")
-    lacks = "no file matches" if is_pattern else f"no such {'folder' if is_folder else 'file'}"
-    problem = f"{path}: {lacks}"
-    if not Path(name).is_absolute() and (other := other_data_dir(data_dir, exists)):
-        raise UserError(f"{problem}, but {other / name} exists; set data_dir: {other}")
-    raise UserError(f"{problem}; check data_dir ({data_dir.absolute()}) and {key}{advice}")
+    for key, name in named.items():
+        if _exists(key, name, data_dir):
+            continue
+        path = data_dir / name
+        check_fetched([path, *path.parents])
+        is_folder = key in ("images", "labels", "decathlon")
+        lacks = f"no such {'folder' if is_folder else 'file'}"
+        problem = f"{path}: {'no file matches' if _is_pattern(key, name) else lacks}"
+        nearby = found_nearby(
+            data_dir, lambda folder: all(_exists(key, name, folder) for key, name in named.items())
+        )
+        if nearby:
+            raise UserError(f"{problem}, but {nearby}")
+        raise UserError(f"{problem}; check data_dir ({data_dir.absolute()}) and {key}{advice}")
 
 
 def find_cifar10(data_dir: Path) -> Cifar10Files | None:
@@ -276,6 +279,16 @@ def _listing(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if name_patterns.is_file_or_link(entry)]
     return [folder / name for name in sorted(names)]
+
+
+def _is_pattern(key: str, name: str) -> bool:
+    return key in ("images", "labels") and name_patterns.is_pattern(name)
+
+
+def _exists(key: str, name: str, folder: Path) -> bool:
+    if _is_pattern(key, name):
+        return bool(name_patterns.find(name, folder))
+    return (folder / name).exists()
 
 
 def _is_there(path: Path) -> bool:

@@ -5,8 +5,7 @@ The Snakefile imports this module at every start, so it uses the standard librar
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nontrivial.errors import UserError
@@ -30,6 +29,22 @@ class Match:
     path: Path
     inside: str
     values: dict[str, str]
+
+
+@dataclass
+class Search:
+    """What a pattern finds.
+
+    Attributes:
+        matches: the files that match it, sorted by path.
+        dangling: links to folders that do not exist, which the pattern would enter.
+        without_match: folders that a wildcard matches, ``{subject}`` among those so far, and that
+            hold no matching file; the outermost ones.
+    """
+
+    matches: list[Match] = field(default_factory=list)
+    dangling: list[Path] = field(default_factory=list)
+    without_match: list[Path] = field(default_factory=list)
 
 
 def is_pattern(text: str) -> bool:
@@ -84,18 +99,31 @@ def find(pattern: str, folder: Path) -> list[Match]:
         UserError: the pattern is not valid.
         OSError: a folder cannot be read.
     """
+    return search(pattern, folder).matches
+
+
+def search(pattern: str, folder: Path) -> Search:
+    """Return the files that ``find`` returns, and what looks as if a file should be there.
+
+    Raises:
+        UserError: the pattern is not valid.
+        OSError: a folder cannot be read.
+    """
     wildcards(pattern)
     fixed = fixed_folder(pattern)
-    parts = Path(pattern).parts[len(fixed.parts) :]
-    found = _below(folder / fixed, parts, {})
     shown = Path(fixed.name) if fixed.is_absolute() else fixed
-    matches = [Match(path, (shown / inside).as_posix(), values) for path, inside, values in found]
-    return sorted(matches, key=lambda match: match.inside)
+    found = Search()
+    parts = Path(pattern).parts[len(fixed.parts) :]
+    _search(folder / fixed, shown, parts, {}, found)
+    found.matches.sort(key=lambda match: match.inside)
+    found.dangling.sort()
+    found.without_match.sort()
+    return found
 
 
-def _below(
-    folder: Path, parts: tuple[str, ...], values: dict[str, str]
-) -> Iterator[tuple[Path, str, dict[str, str]]]:
+def _search(
+    folder: Path, inside: Path, parts: tuple[str, ...], values: dict[str, str], found: Search
+) -> None:
     if not folder.is_dir():
         return
     expression = _expression(parts[0], values)
@@ -104,13 +132,26 @@ def _below(
             match = expression.fullmatch(entry.name)
             if not match:
                 continue
-            path, bound = folder / entry.name, {**values, **match.groupdict()}
+            path, below = folder / entry.name, inside / entry.name
+            bound = {**values, **match.groupdict()}
             if len(parts) == 1:
                 if is_file_or_link(entry):
-                    yield path, entry.name, bound
+                    found.matches.append(Match(path, below.as_posix(), bound))
             elif entry.is_dir():
-                for file, inside, all_values in _below(path, parts[1:], bound):
-                    yield file, f"{entry.name}/{inside}", all_values
+                _search_folder(path, below, parts, bound, found)
+            elif is_file_or_link(entry) and not entry.is_file():
+                found.dangling.append(path)
+
+
+def _search_folder(
+    path: Path, inside: Path, parts: tuple[str, ...], values: dict[str, str], found: Search
+) -> None:
+    """Search a folder that ``parts[0]`` matches."""
+    matches, without = len(found.matches), len(found.without_match)
+    _search(path, inside, parts[1:], values, found)
+    subject_follows = SUBJECT not in values and any(f"{{{SUBJECT}}}" in part for part in parts[1:])
+    if is_pattern(parts[0]) and not subject_follows and len(found.matches) == matches:
+        found.without_match[without:] = [path]
 
 
 def _expression(part: str, values: dict[str, str]) -> re.Pattern[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nontrivial.data.volumes import preparation
+from nontrivial.data.volumes import preparation, unused
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.selection import find_pairs
 
@@ -21,11 +21,12 @@ KEYS = preparation.KEYS | {
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
-    """Prepare labelled volumes (``.nii``, ``.nii.gz``, ``.mgz``) for segmentation.
+    """Prepare labelled volumes (NIfTI, MGH or Analyze) for segmentation.
 
     Raises:
         UserError: a setting or a file is wrong; see ``preparation.prepare``.
     """
     labels = LabelMap(settings["label_map"], settings["classes"])
     found = find_pairs(settings, data_dir)
-    preparation.prepare(found, settings, settings["frame"], labels, output)
+    warnings = unused.warnings(settings, data_dir)
+    preparation.prepare(found, settings, settings["frame"], labels, output, warnings=warnings)

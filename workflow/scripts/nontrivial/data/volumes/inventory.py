@@ -198,8 +198,8 @@ class Inventory:
             raise UserError("no label volume has foreground; check labels and label_map")
         if without:
             raise UserError(
-                f"no label volume of the {without[0]} split has foreground; "
-                "change fractions or split_seed"
+                f"no label volume of the split {' or '.join(without)} has foreground; change"
+                " fractions or split_seed"
             )
 
     def _cropped_train(self) -> Iterator[str]:

@@ -81,10 +81,14 @@ def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
             a label has no image, or a volume was not fetched.
     """
     common = common_wildcards(images, labels)
-    image_of, label_of = (
-        _by_values(key, pattern, data_dir, common)
-        for key, pattern in (("images", images), ("labels", labels))
+    found_images, found_labels = (
+        name_patterns.search(pattern, data_dir) for pattern in (images, labels)
     )
+    check_fetched([*found_images.dangling, *found_labels.dangling])
+    if not (found_images.matches and found_labels.matches):
+        check_there({"images": images, "labels": labels}, data_dir)
+    image_of = _by_values(found_images.matches, common)
+    label_of = _by_values(found_labels.matches, common)
     for left, right, kind, there in (
         (image_of, label_of, "label", labels),
         (label_of, image_of, "image", images),
@@ -176,14 +180,10 @@ def common_wildcards(images: str, labels: str) -> list[str]:
     return common
 
 
-def _by_values(
-    key: str, pattern: str, data_dir: Path, names: Sequence[str]
-) -> dict[tuple, list[Match]]:
+def _by_values(matches: Sequence[Match], names: Sequence[str]) -> dict[tuple, list[Match]]:
     found: dict[tuple, list[Match]] = defaultdict(list)
-    for match in name_patterns.find(pattern, data_dir):
+    for match in matches:
         found[tuple(match.values[name] for name in names)].append(match)
-    if not found:
-        check_there(key, pattern, data_dir)
     return found
 
 

@@ -44,6 +44,7 @@ def prepare(
     labels: LabelMap,
     output: Path,
     notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the prepared data set of pairs of volumes.
 
@@ -57,6 +58,7 @@ def prepare(
         labels: maps label values to classes.
         output: folder of the prepared data set.
         notes: what the source converted or assumed, a sentence each, for the summary.
+        warnings: what is unusual about the files, likewise.
 
     Raises:
         UserError: a volume or a split is wrong, cropping would remove foreground from val or test,
@@ -70,6 +72,7 @@ def prepare(
     remarks = Remarks()
     with writing(output, form) as writer:
         writer.preparation.notes += notes
+        writer.preparation.warnings += warnings
         for number, (pair, split) in enumerate(zip(pairs, split_of, strict=True), start=1):
             volume = reading.read(pair, frame, settings["fill"], settings["affine_tolerance"])
             result = on_grid(volume, labels.apply(volume.label, pair.label), grid, pair.name)
@@ -96,9 +99,10 @@ def prepare(
 def _split(pairs: list[Pair], settings: dict) -> list[str]:
     given = [pair.split for pair in pairs if pair.split]
     if len(given) == len(pairs):
-        if missing := set(SPLITS) - set(given):
+        if missing := [split for split in SPLITS if split not in given]:
             raise UserError(
-                f"no volume is in the {min(missing)} split; assign volumes to train, val and test"
+                f"no volume is in the split {' or '.join(missing)}; assign volumes to train, val"
+                " and test"
             )
         splits.check_disjoint((pair.subject, pair.split or "") for pair in pairs)
         return given

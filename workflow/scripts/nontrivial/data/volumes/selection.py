@@ -7,7 +7,7 @@ it uses the standard library only.
 from pathlib import Path
 
 from nontrivial.data.sources import name_patterns
-from nontrivial.data.sources.locations import check_there
+from nontrivial.data.sources.locations import check_fetched, check_there
 from nontrivial.data.sources.name_patterns import SUBJECT
 from nontrivial.data.volumes import pairs, subjects
 from nontrivial.data.volumes.label_names import check_names
@@ -50,15 +50,15 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
             look like several scans of one subject and no key assigns subjects.
     """
     check_settings(settings)
+    check_fetched([data_dir, *data_dir.parents])
     if not data_dir.is_dir():
         raise UserError(
             f"{data_dir.absolute()}: no such folder; set data_dir to the folder of the raw data"
         )
     is_pattern = name_patterns.is_pattern(settings["images"] or "")
     folders = [] if is_pattern else ["images", "labels"]
-    for key in (*folders, "decathlon", "table", "subject_table"):
-        if settings[key]:
-            check_there(key, settings[key], data_dir)
+    keys = (*folders, "decathlon", "table", "subject_table")
+    check_there({key: settings[key] for key in keys if settings[key]}, data_dir)
     if settings["table"]:
         return pairs.from_table(data_dir / settings["table"])
     if settings["decathlon"]:
