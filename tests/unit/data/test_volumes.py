@@ -1,4 +1,5 @@
 import os
+import re
 import struct
 import tempfile
 from dataclasses import replace
@@ -8,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import raw_examples as raw
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,12 +144,19 @@ def test_fill_is_for_images(tmp_path):
         reading.read(written(tmp_path, label=label), None, fill=0)
 
 
-@pytest.mark.parametrize("fill", [np.nan, np.inf, 1e300])
-def test_fill_itself_must_be_finite(tmp_path, fill):
-    image = VOXELS.copy()
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, 1e39, -1e300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fill_itself_must_be_finite(tmp_path, fill, dtype):
+    image = VOXELS.astype(dtype)
     image[0, 0, 0] = np.nan
-    with pytest.raises(UserError, match=r"1 voxel\(s\) are NaN or .* set `fill` to a finite value"):
+    with pytest.raises(UserError, match=r"^fill: .* is not a finite float32 number; set it to"):
         reading.read(written(tmp_path, image=image), None, fill=fill)
+
+
+@pytest.mark.parametrize("tolerance", [np.inf, np.nan])
+def test_a_tolerance_must_be_finite(tmp_path, tolerance):
+    with pytest.raises(UserError, match=r"^affine_tolerance: (inf|nan) is not a finite number; wr"):
+        reading.read(written(tmp_path), None, affine_tolerance=tolerance)
 
 
 def test_shapes_differ(tmp_path):
@@ -158,14 +167,80 @@ def test_shapes_differ(tmp_path):
 def test_affines_differ(tmp_path):
     files = written(tmp_path)
     raw.save_volume(files.label, raw.label_voxels(), np.diag([1.0, 1.0, 1.1, 1.0]))
-    # 10 slices: the last one is 9 x 0.1 mm away
-    with pytest.raises(UserError, match=r"label.nii.gz: its affine differs .* by 0.9 mm.*`affine_"):
+    # 10 slices: the last one is 9 x 0.1 mm away, and a little more in float32
+    with pytest.raises(
+        UserError, match=r"label.nii.gz: its affine differs .* by 0.901 mm.*`affine"
+    ):
         reading.read(files, None)
-    with pytest.raises(UserError, match=r"by 0.9 mm"):
+    with pytest.raises(UserError, match=r"by 0.901 mm"):
         reading.read(files, None, affine_tolerance=0.89)
     volume = reading.read(files, None, affine_tolerance=0.91)
     assert volume.spacing == (1, 1, 1)
     assert np.array_equal(volume.label, raw.label_voxels())
+
+
+@settings(max_examples=40)
+@given(st.floats(2e-3, 0.9) | st.sampled_from([0.3, 0.12345, 0.30004]))
+def test_the_distance_shown_is_a_tolerance_that_suffices(tmp_path_factory, shift):
+    files = written(tmp_path_factory.mktemp("shifted"))
+    affine = np.eye(4)
+    affine[0, 3] = shift
+    raw.save_volume(files.label, raw.label_voxels(), affine)
+    with pytest.raises(UserError, match="set `affine_tolerance: ") as caught:
+        reading.read(files, None)
+    shown = re.search("`affine_tolerance: (.*?)`", str(caught.value))[1]
+    tolerance = yaml.safe_load(shown)
+    assert shift * (1 - 1e-6) <= tolerance <= shift * 1.011
+    reading.read(files, None, affine_tolerance=tolerance)
+
+
+def test_no_tolerance_is_offered_for_a_voxel_or_more(tmp_path):
+    files = written(tmp_path)
+    affine = np.eye(4)
+    affine[1, 3] = 1.5
+    raw.save_volume(files.label, raw.label_voxels(), affine)
+    with pytest.raises(UserError, match=r"by 1\.5 mm; resample the label onto the image$"):
+        reading.read(files, None)
+    reading.read(files, None, affine_tolerance=2.0)
+
+
+@pytest.mark.parametrize(
+    ("axes", "angle"),
+    [
+        (np.diag([-1, 1, 1]), 180),
+        (np.eye(3)[[1, 0, 2]], 90),
+        (np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]]), 53),
+    ],
+)
+def test_no_tolerance_allows_another_orientation(tmp_path, axes, angle):
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    files = written(tmp_path)
+    raw.save_volume(files.label, raw.label_voxels(), affine)
+    for tolerance in (None, 50.0):
+        with pytest.raises(UserError, match="an axis of it points") as caught:
+            reading.read(files, None, affine_tolerance=tolerance)
+        assert f"label.nii.gz: an axis of it points {angle} degrees" in str(caught.value)
+        assert "affine_tolerance" not in str(caught.value)
+
+
+def test_a_small_rotation_is_within_a_tolerance(tmp_path):
+    files = written(tmp_path)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(0.01), -np.sin(0.01)], [np.sin(0.01), np.cos(0.01)]]
+    raw.save_volume(files.label, raw.label_voxels(), affine)
+    reading.read(files, None, affine_tolerance=0.3)
+
+
+def test_nibabel_prints_nothing_without_the_name_of_a_file(tmp_path, caplog):
+    files = written(tmp_path, suffix=".nii")
+    for path in (files.image, files.label):
+        content = bytearray(path.read_bytes())
+        struct.pack_into("<i", content, 0, 347)  # sizeof_hdr
+        struct.pack_into("<3f", content, 80, -1, 1, 1)  # pixdim
+        path.write_bytes(content)
+    assert np.array_equal(reading.read(files, None).image, VOXELS)
+    assert caplog.text == ""
 
 
 def test_affines_that_rounding_makes_differ(tmp_path):

@@ -33,6 +33,13 @@ def refused(config):
     return str(caught.value)
 
 
+def volumes(**changes):
+    return {"source": "nifti", "classes": ["background", "tumour"], **changes}
+
+
+FOLDERS = {"images": "images", "labels": "labels"}
+
+
 def assign(config, path, value):
     """Set the key at a dotted path."""
     *parents, last = path.split(".")
@@ -85,9 +92,19 @@ def test_number_keys_of_a_label_map_are_text(config):
         ("margin", "1e-1", "margin: YAML reads 1e-1 as text, not as a number. Write 0.1"),
         ("margin", 1.5, "margin: 1.5"),
         ("margin", None, "margin: None is not of type 'number'"),
-        ("trainings.digits-resnet34.recipe.learning_rate", float("inf"), "inf is not of type"),
-        ("margin", float("nan"), "margin: nan is not of type 'number'"),
+        (
+            "trainings.digits-resnet34.recipe.learning_rate",
+            float("inf"),
+            "inf is not a finite number",
+        ),
+        ("margin", float("nan"), "margin: nan is not a finite number"),
         ("datasets.mni152.size", [60, 64], "60 x 64 is not a multiple of 8, which pspnet_resnet34"),
+        (
+            "datasets.mine",
+            volumes(fill=1e39),
+            "mine.fill: 1e+39 is out of range. Write at most 3.4e",
+        ),
+        ("datasets.mine", volumes(affine_tolerance=float("inf")), "inf is not a finite number"),
         ("batch_by", "sets", "batch_by: 'sets' is not one of set, target"),
         ("datasets.digits.axis", "axial", "datasets.digits: unknown key 'axis'"),
         ("datasets.digits.source", "mnist", "datasets.digits.source: 'mnist' is not one of"),
@@ -202,13 +219,6 @@ def test_every_reserved_name_is_refused(config, name):
     assert f"experiments.{name}: " in refused(config)
 
 
-def volumes(**changes):
-    return {"source": "nifti", "classes": ["background", "tumour"], **changes}
-
-
-FOLDERS = {"images": "images", "labels": "labels"}
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -245,14 +255,44 @@ def test_patterns_are_kept_as_they_are(config):
         {"trainings": {"a": {"seeds": ["0"]}}},
         {"datasets": None},
         {"plots": "{dpi: 300"},
-        {"data_dir": {"a": ""}},
-        {"margin": ["0.1"]},
     ],
 )
 def test_sections_on_the_command_line_are_refused(given):
     with pytest.raises(UserError, match="run with --configfile") as caught:
         check_command_line(given, SCHEMA)
     assert f"--config {next(iter(given))}=" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"data_dir": {"a": ""}},
+            "--config data_dir=...: data_dir is a single value, not a section",
+        ),
+        ({"margin": {"a": "1"}}, "Write, for example, --config margin=0.01"),
+        ({"margin": ["0.1"], "batch_by": ["set"]}, "--config margin=... (and 1 more): margin is a"),
+    ],
+)
+def test_sections_in_place_of_single_values(given, told):
+    with pytest.raises(UserError) as caught:
+        check_command_line(given, SCHEMA)
+    assert told in str(caught.value)
+    assert "--configfile" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [{"epochs": "1"}, ["1"], "x", None])
+def test_unknown_keys_of_the_command_line_are_left_to_the_schema(config, value):
+    check_command_line({"recipe": value}, SCHEMA)
+    said = refused({**config, "recipe": value})
+    assert said.startswith("configuration: (top level): unknown key 'recipe' (known: data_dir,")
+
+
+def test_numbers_are_advised_in_a_form_that_yaml_reads(config):
+    for text in ("1e39", "2e-07", "1.5e3", "1e-1"):
+        config["margin"] = text
+        advised = refused(config).split("Write ")[1].split(" ")[0]
+        assert yaml.safe_load(advised) == float(text)
 
 
 def test_single_values_on_the_command_line_are_allowed():

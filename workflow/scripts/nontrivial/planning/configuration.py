@@ -67,7 +67,8 @@ def check_command_line(given: Mapping[str, object], schema: dict) -> None:
     """Check the keys that ``--config`` sets: Snakemake reads only single values there correctly.
 
     It reads all values inside of a mapping or a list as text, ``false`` and ``null`` included, and
-    merges a mapping into the section of the configuration file instead of replacing it.
+    merges a mapping into the section of the configuration file instead of replacing it. Keys that
+    do not exist are left to ``complete``.
 
     Args:
         given: value by key, as Snakemake has read them from the command line.
@@ -76,17 +77,21 @@ def check_command_line(given: Mapping[str, object], schema: dict) -> None:
     Raises:
         UserError: a key is a section, or a value is not a single one.
     """
-    sections = [
-        key
-        for key, value in given.items()
-        if schema["properties"].get(key, {}).get("type") == "object"
-        or isinstance(value, (Mapping, list))
-    ]
+    properties = schema["properties"]
+    known = [key for key in given if key in properties]
+    sections = [key for key in known if properties[key].get("type") == "object"]
     if sections:
         raise UserError(
-            f"--config {excerpt(sections, 1)}=...: Snakemake reads the values in a section as text"
-            " and merges them into the configuration file. Copy the file, change"
-            f" {sections[0]} there, and run with --configfile and the name of the copy"
+            f"--config {_set(sections)}: Snakemake reads the values in a section as text and merges"
+            f" them into the configuration file. Copy the file, change {sections[0]} there, and run"
+            " with --configfile and the name of the copy"
+        )
+    several = [key for key in known if isinstance(given[key], (Mapping, list))]
+    if several:
+        key = several[0]
+        raise UserError(
+            f"--config {_set(several)}: {key} is a single value, not a section or a list. Write,"
+            f" for example, --config {key}={properties[key]['default']}"
         )
 
 
@@ -99,6 +104,10 @@ def resolve(part: dict, schema: dict) -> dict:
         node = node[name]
     own = {key: value for key, value in part.items() if key != "$ref"}
     return {**resolve(node, schema), **own}
+
+
+def _set(keys: list[str]) -> str:
+    return excerpt([f"{key}=..." for key in keys], 1)
 
 
 def network_task(config: dict, network: str) -> str | None:
@@ -151,8 +160,13 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "type" and isinstance(value, str) and _is_number(value):
         return (
             f"{key}: YAML reads {value} as text, not as a number. Write"
-            f" {float(value)!r} (YAML requires a decimal point: 1.0e-1)"
+            f" {_number_text(float(value))} (YAML requires a decimal point: 1.0e-1)"
         )
+    if error.validator == "type" and isinstance(value, float) and not math.isfinite(value):
+        return f"{key}: {value} is not a finite number. Write a finite one"
+    if error.validator in ("minimum", "maximum"):
+        limit = "at least" if error.validator == "minimum" else "at most"
+        return f"{key}: {value!r} is out of range. Write {limit} {allowed}"
     if error.validator == "additionalProperties":
         known = list(schema.get("properties", {}))
         unknown = [name for name in value if name not in known]
@@ -166,6 +180,12 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "pattern":
         return f"{key}: {value!r} is not allowed. It must match {allowed}"
     return f"{key}: {error.message}"
+
+
+def _number_text(number: float) -> str:
+    """Return a number in a form that YAML reads as a number: 1.0e-07, not 1e-07."""
+    text = repr(number)
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,8 @@
 """Read an image volume and its label volume in canonical orientation."""
 
+import decimal
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from nontrivial.errors import UserError
 # Largest difference between the elements of two affines; headers hold float32, and tools round.
 AFFINE_TOLERANCE = 1e-3  # mm
 VOXEL_TOLERANCE = 0.1  # likewise in voxel sizes, which matters for voxels below 0.01 mm
+SAME_DIRECTION = math.cos(math.radians(45))  # of two axes; below it, another axis is closer
 LABEL_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative; a few operations in float32
 MOST_ROUNDING = 0.01  # absolute, so that half a label never counts as rounding
 LARGEST_LABEL = 1 << 53  # float64 represents integers below this exactly
@@ -59,12 +62,18 @@ def read(
         frame: frame of a 4-D image, counted from 0; None for 3-D images.
         fill: replaces voxels of the image that are not finite; None refuses them.
         affine_tolerance: largest distance in mm between the places of a corner voxel in the image
-            and in the label; None allows affines whose elements differ by ``AFFINE_TOLERANCE``.
+            and in the label; None allows affines whose elements differ by ``AFFINE_TOLERANCE``. It
+            never allows axes in other directions.
 
     Raises:
         UserError: a file is missing, damaged or not a volume; shapes or affines differ; voxels are
-            not finite; labels are not integers; the frame does not exist.
+            not finite; labels are not integers; the frame does not exist; ``fill`` or
+            ``affine_tolerance`` is not finite.
     """
+    if fill is not None and not abs(fill) <= float(np.finfo(np.float32).max):
+        raise UserError(f"fill: {fill:g} is not a finite float32 number; set it to one, such as 0")
+    if affine_tolerance is not None and not math.isfinite(affine_tolerance):
+        raise UserError(f"affine_tolerance: {affine_tolerance} is not a finite number; write one")
     try:
         return _read(pair, frame, fill, affine_tolerance)
     except UserError:
@@ -91,7 +100,7 @@ def _read(
         for size, (canonical, _) in zip(image.voxel_sizes, orientation, strict=True):
             spacing[int(canonical)] = float(size)
         voxels, filled = _filled(image.voxels(frame), fill)
-        single = _single(nib.apply_orientation(voxels, orientation), pair.image, fill)
+        single = _single(nib.apply_orientation(voxels, orientation), pair.image)
         label_frame = frame if label.frames > 1 else None
         values = nib.apply_orientation(label.voxels(label_frame), orientation)
         return Volume(
@@ -108,15 +117,32 @@ def _require_same_place(image: StoredVolume, label: StoredVolume, tolerance: flo
     elements = min(AFFINE_TOLERANCE, VOXEL_TOLERANCE * float(image.voxel_sizes.min()))
     if np.allclose(image.affine, label.affine, atol=elements, rtol=0):
         return
+    directions = [one.affine[:3, :3] / one.voxel_sizes for one in (image, label)]
+    cosines = (directions[0] * directions[1]).sum(axis=0)
+    if cosines.min() < SAME_DIRECTION:
+        angle = math.degrees(math.acos(max(-1.0, float(cosines.min()))))
+        raise UserError(
+            f"{label.path}: an axis of it points {angle:.0f} degrees away from that of its image;"
+            " resample the label onto the image, or, if the voxels of both lie at the same place,"
+            " copy the affine of the right header into the wrong one"
+        )
     sides = ((0, side - 1) for side in image.shape[:3])
     corners = np.array([(*corner, 1) for corner in itertools.product(*sides)])
-    apart = np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max()
+    apart = float(np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max())
     if tolerance is None or apart > tolerance:
+        shown = _rounded_up(apart)
+        advice = f", or set `affine_tolerance: {shown}` to use it as it is"
         raise UserError(
             f"{label.path}: its affine differs from that of its image, which moves a corner by"
-            f" {apart:.3g} mm; resample the label onto the image, or set `affine_tolerance` to at"
-            " least this distance"
+            f" {shown} mm; resample the label onto the image"
+            f"{advice if apart < image.voxel_sizes.min() else ''}"
         )
+
+
+def _rounded_up(distance: float) -> str:
+    """Return a distance with three digits that is not below it, as YAML reads a number."""
+    context = decimal.Context(prec=3, rounding=decimal.ROUND_CEILING)
+    return f"{context.create_decimal_from_float(distance):f}"
 
 
 def _filled(voxels: np.ndarray, fill: float | None) -> tuple[np.ndarray, int]:
@@ -124,15 +150,11 @@ def _filled(voxels: np.ndarray, fill: float | None) -> tuple[np.ndarray, int]:
     if fill is None or voxels.dtype.kind != "f":
         return voxels, 0
     bad = ~np.isfinite(voxels)
-    with np.errstate(over="ignore"):  # the result is checked
-        return np.where(bad, voxels.dtype.type(fill), voxels), int(bad.sum())
+    return np.where(bad, voxels.dtype.type(fill), voxels), int(bad.sum())
 
 
-def _single(voxels: np.ndarray, path: Path, fill: float | None) -> np.ndarray:
-    hint = "set `fill: 0` to replace them"
-    if fill is not None:  # then `fill` itself is not finite in this type
-        hint = f"set `fill` to a finite value that {voxels.dtype} can hold"
-    _require_finite(voxels, path, hint)
+def _single(voxels: np.ndarray, path: Path) -> np.ndarray:
+    _require_finite(voxels, path, "set `fill: 0` to replace them")
     with np.errstate(over="ignore"):  # checked on the next line
         single = voxels.astype(np.float32)
     _require_finite(single, path, "rescale the volume")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import math
 import struct
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ UNIT_NAMES = {1: "metres", 2: "mm", 3: "microns"}
 LARGEST_VOXEL = 100.0  # mm; a larger one comes from a wrong unit
 SMALLEST_DETERMINANT = 1e-12
 SMALLEST_VOXEL = 0.01  # mm; a smaller one without a unit comes from a wrong unit, too
+
+# nibabel prints what it repairs in a header without the name of the file. What matters of it is an
+# error or a warning here.
+logging.getLogger("nibabel.global").setLevel(logging.ERROR)
 
 
 class _NoExtensions(Nifti1Extensions):
