@@ -113,7 +113,7 @@ def test_how_far_zeros_move_zscore(share):
         (np.repeat(np.array([0, 7], np.float32), [60, 40]), "percentile"),
     ],
 )
-def test_zeros_that_do_not_matter(image, method):
+def test_backgrounds_that_do_not_matter(image, method):
     assert background(image, method) is None
 
 
@@ -123,9 +123,37 @@ def test_one_warning_names_the_worst_volume_and_the_number():
         for name, share in (("a", 0.6), ("b", 0.9), ("c", 0.7))
     }
     text = background_warning(found, 8)
-    assert "In 3 of 8 volume(s), more than half of the voxels are 0. In b, they are 90%" in text
+    assert "In 3 of 8 volume(s), more than half of the voxels are 0. In b, 90% are 0, so" in text
     assert "clips 10.0% of its other voxels at the upper limit (1% without background)" in text
     assert "`intensity_mask: nonzero`" in text
     scored = background_warning({"a": background(padded(0.6), "zscore")}, 1)
     assert "a standard deviation of 1.05 (0 and 1 without background)" in scored
     assert background_warning({}, 8) is None
+    assert "subtract" not in text + scored
+
+
+@pytest.mark.parametrize("value", [-1, -1024, 0.1, 3000])
+@pytest.mark.parametrize("mask", [None, "nonzero"])
+def test_a_background_that_is_not_0(value, mask):
+    """A constant -1 put the mean of tissue at 0.73 without a word."""
+    image = padded(0.7)
+    image[VOLUME.size :] = value
+    found = background(image, "zscore", mask)
+    others = normalize(image, "zscore", "v", mask)[: VOLUME.size].astype(float)
+    assert (found.mean, found.sd) == pytest.approx((others.mean(), others.std()), rel=1e-3)
+    assert (found.share, found.value) == pytest.approx((0.7, value), abs=1e-3)
+    text = background_warning({"a": found, "b": background(padded(0.6), "zscore")}, 9)
+    assert "In 2 of 9 volume(s), more than half of the voxels are equal. In a, 70% are" in text
+    assert f"in the 1 volume(s) where it is not 0 ({found.value:g} in a)." in text
+
+
+def test_a_background_that_resampling_rounds():
+    image = padded(0.7)
+    image[VOLUME.size :] = -1024
+    image[VOLUME.size :: 3] = np.nextafter(np.float32(-1024), np.float32(0))
+    assert background(image, "zscore").share == pytest.approx(0.7, abs=1e-3)
+
+
+def test_with_a_mask_zeros_do_not_count():
+    assert background(padded(0.9), "zscore", "nonzero") is None
+    assert background(np.zeros(9, np.float32), "zscore", "nonzero") is None

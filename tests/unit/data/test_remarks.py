@@ -26,7 +26,7 @@ def test_each_fact_once_with_counts():
     unoriented, background = remarks.warnings()
     assert "2 of 3 volume(s) do not state an orientation (first: b)" in unoriented
     assert (
-        "In 2 of 3 volume(s), more than half of the voxels are 0. In c, they are 90%" in background
+        "In 2 of 3 volume(s), more than half of the voxels are 0. In c, 90% are 0, so" in background
     )
     (note,) = remarks.notes()
     assert "replaced 8 NaN or infinite voxel(s) in 2 of 3 volume(s) (most in c: 5)" in note

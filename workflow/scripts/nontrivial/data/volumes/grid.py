@@ -59,7 +59,7 @@ class Slices:
         extent: (rows, columns) of the resampled slices, before cropping and padding.
         needed: the smallest (height, width) that keeps all foreground.
         pixel_ml: volume of a pixel, as thick as the slices are apart, in ml.
-        background: what the volume's zeros do to its normalization; None if nothing.
+        background: what the volume's background does to its normalization; None if nothing.
     """
 
     images: np.ndarray
@@ -116,7 +116,7 @@ def on_grid(volume: Volume, mask: np.ndarray, grid: Grid, name: str) -> Slices:
                 f", so a spacing of {grid.spacing:g} mm would leave {images.shape[1]} x"
                 f" {images.shape[2]} pixels; decrease spacing, or repair the units in its header"
             )
-    background = None if grid.intensity_mask else intensity.background(images, grid.intensity)
+    background = intensity.background(images, grid.intensity, grid.intensity_mask)
     images = intensity.normalize(images, grid.intensity, name, grid.intensity_mask)
     fitted = slices.fit(masks, grid.size, 0)
     return Slices(

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nontrivial.data.excerpt import excerpt
 from nontrivial.errors import UserError
 
 PERCENTILES = (1.0, 99.0)  # clipping limits of `percentile`; the extremes are mostly artefacts
 CLIPPED = 1 - PERCENTILES[1] / 100  # share of the voxels above the upper limit
 METHODS = ("zscore", "minmax", "percentile")
 NONZERO = "nonzero"
-# At this share of zeros, `percentile` clips twice as many of the other voxels as without them.
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative
+# At this share of equal voxels, `percentile` clips twice as many others as without them.
 MOST_BACKGROUND = 0.5
+MOST_SPACED = 100_000  # voxels among which the background is searched
 
 
 def normalize(image: np.ndarray, method: str, name: str, mask: str | None = None) -> np.ndarray:
@@ -61,10 +64,11 @@ def normalize(image: np.ndarray, method: str, name: str, mask: str | None = None
 
 @dataclass(frozen=True)
 class Background:
-    """How the zeros of a volume move its normalization.
+    """How the background of a volume moves its normalization.
 
     Attributes:
-        share: share of the voxels that are 0.
+        share: share of the counted voxels that have its value.
+        value: the value that most of the voxels have.
         clipped: share of the other voxels that ``percentile`` clips at its upper limit; None for
             other methods.
         mean: mean of the other voxels after ``zscore``, which is 0 without background; None for
@@ -73,32 +77,45 @@ class Background:
     """
 
     share: float
+    value: float = 0.0
     clipped: float | None = None
     mean: float | None = None
     sd: float | None = None
 
 
-def background(image: np.ndarray, method: str) -> Background | None:
-    """Return how zeros move the normalization without a mask; None where it does not matter.
+def background(image: np.ndarray, method: str, mask: str | None = None) -> Background | None:
+    """Return how a constant background moves the normalization; None where it does not matter.
 
     Args:
         image: the volume that ``normalize`` got.
-        method: its method. ``minmax`` does not depend on the number of zeros.
+        method: its method. ``minmax`` does not depend on the number of equal voxels.
+        mask: its mask.
     """
-    share = 1 - float(np.count_nonzero(image)) / image.size
-    if not MOST_BACKGROUND < share < 1 or method not in ("zscore", "percentile"):
+    if method not in ("zscore", "percentile"):
         return None
-    others = image[image != 0]
+    counted = image[image != 0] if mask else image.ravel()
+    if not counted.size:
+        return None
+    # A value that more than half of the voxels have is their median, and that of evenly spaced
+    # ones. That of all takes seconds where many are equal.
+    spaced = np.sort(counted[:: 1 + counted.size // MOST_SPACED])
+    value = float(spaced[spaced.size // 2])
+    # Resampling rounds, so that equal voxels may differ in the last bits.
+    equal = np.abs(counted - np.float32(value)) <= ROUNDING * abs(value)
+    share = np.count_nonzero(equal) / counted.size
+    if not MOST_BACKGROUND < share < 1:
+        return None
+    others = counted[~equal]
     if method == "percentile":
-        clipped = float(np.mean(others > np.percentile(image, PERCENTILES[1])))
-        return Background(share, clipped) if clipped > 2 * CLIPPED else None
-    mean, sd = (float(f(image, dtype=np.float64)) for f in (np.mean, np.std))
+        clipped = float(np.mean(others > np.percentile(counted, PERCENTILES[1])))
+        return Background(share, value, clipped) if clipped > 2 * CLIPPED else None
+    mean, sd = (float(f(counted, dtype=np.float64)) for f in (np.mean, np.std))
     own_mean, own_sd = (float(f(others, dtype=np.float64)) for f in (np.mean, np.std))
-    return Background(share, mean=(own_mean - mean) / sd, sd=own_sd / sd)
+    return Background(share, value, mean=(own_mean - mean) / sd, sd=own_sd / sd)
 
 
 def background_warning(found: Mapping[str, Background], volumes: int) -> str | None:
-    """Return a sentence about the volumes whose zeros move their normalization; None if none.
+    """Return a sentence about the volumes whose background moves their normalization, if any.
 
     Args:
         found: by volume, those that ``background`` returned something for.
@@ -118,8 +135,16 @@ def background_warning(found: Mapping[str, Background], volumes: int) -> str | N
             f"`zscore` gives its other voxels a mean of {most.mean:.2f} and a standard deviation of"
             f" {most.sd:.2f} (0 and 1 without background)"
         )
+    others = sorted(name for name in found if found[name].value)
+    first = (
+        f" First subtract the value of the background in the {len(others)} volume(s) where it is"
+        f" not 0 ({excerpt([f'{found[name].value:g} in {name}' for name in others], 1)})."
+        if others
+        else ""
+    )
     return (
-        f"In {len(found)} of {volumes} volume(s), more than half of the voxels are 0. In {worst},"
-        f" they are {most.share:.0%}, so {effect}. Set `intensity_mask: nonzero` to normalize by"
-        " the voxels that are not 0."
+        f"In {len(found)} of {volumes} volume(s), more than half of the voxels are"
+        f" {'equal' if others else '0'}. In {worst}, {most.share:.0%} are {most.value:g}, so"
+        f" {effect}. Set `intensity_mask: nonzero` to normalize by the voxels that are not 0."
+        f"{first}"
     )

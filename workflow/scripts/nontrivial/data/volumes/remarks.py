@@ -22,7 +22,7 @@ class Remarks:
         Args:
             name: of the volume.
             volume: as read.
-            background: what its zeros do to its normalization; None if nothing.
+            background: what that does to its normalization; None if nothing.
         """
         self._count += 1
         if not volume.oriented:
