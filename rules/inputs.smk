@@ -41,9 +41,8 @@ def raw_data(dataset):
 
 
 # Before the jobs are planned, where Snakemake adds nothing to the message.
-if snakemake_hooks.prepares_all(workflow):
-    for training in PLAN.config["trainings"].values():
-        raw_data(training["dataset"])
+for dataset in PLAN.needed_datasets(snakemake_hooks.requested(workflow)):
+    raw_data(dataset)
 
 
 def data_of(wildcards):

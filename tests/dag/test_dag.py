@@ -152,6 +152,43 @@ def test_a_dry_run_finds_what_names_say(workflow, changes, said):
     assert said in refused(workflow, changes)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("networks", "predictions", "summary", "tables", "figures"),
+        "results/data/t1/dataset.json",
+        "results/figures/slices-t1.svg",
+    ],
+)
+def test_every_target_says_in_one_line_that_raw_data_are_missing(workflow, target):
+    output = refused(workflow, {"images": "imgs"}, target)
+    assert output.count("datasets.t1: raw/imgs: no such folder") == 1
+    assert "InputFunctionException" not in output
+
+
+def test_prepared_data_are_kept_when_their_raw_data_are_gone(workflow):
+    """Snakemake deleted them, because they were stale, before prepare failed."""
+    config = copy.deepcopy(CONFIG)
+    config["results_dir"] = "kept"
+    for name in ("trainings", "experiments"):
+        config[name] = {key: value for key, value in config[name].items() if key.startswith("t1")}
+    workflow.config = config
+    workflow.run("kept/data/t1/dataset.json")
+    files = {path: path.read_bytes() for path in workflow.path("kept/data").rglob("*.*")}
+    workflow.path("raw").rename(workflow.path("moved"))
+    try:
+        for arguments in (["-n"], ["-n", "data"], ["--cores", "1", "data"]):
+            done = workflow.snakemake(*arguments)
+            assert done.returncode != 0
+            output = done.stdout + done.stderr
+            assert f"datasets.t1: {workflow.path('raw')}: no such folder; set data_dir" in output
+            assert "All results stay as they are until the raw data are back" in output
+        assert {p: p.read_bytes() for p in workflow.path("kept/data").rglob("*.*")} == files
+    finally:
+        workflow.path("moved").rename(workflow.path("raw"))
+    assert "prepare t1" not in workflow.stale()
+
+
 def test_a_dry_run_finds_scans_of_one_subject_and_their_pattern(workflow):
     for kind in ("images", "labels"):
         for number in range(6):
@@ -186,6 +223,10 @@ def test_a_section_on_the_command_line_is_refused(workflow):
     output = refused(workflow, {}, "--config", section)
     assert "--config trainings=...: Snakemake reads the values in a section as text" in output
     assert refused(workflow, {}, "--config", "datasets=").count("--config datasets=...")
+    output = refused(workflow, {}, "--config", "margin={a: 1}")
+    assert "--config margin=...: margin is a single value, not a section or a list." in output
+    output = refused(workflow, {}, "--config", "recipe={epochs: 1}")
+    assert "configuration: (top level): unknown key 'recipe' (known: " in output
 
 
 def test_a_single_value_on_the_command_line_is_used(workflow):

@@ -112,9 +112,9 @@ def _draw(name: str, description: Description, splits: dict[str, Split], png: Pa
             chosen = sample_sheet.choose_slices(names, content.slices, content.counts)
             rows[split] = [_slice(content, row) for row in chosen]
         note = (
-            "Chosen by a fixed rule, independent of results: the first subjects by name, each with"
-            " the slice that has the most pixels of one class (the classes in turn), or with evenly"
-            " spaced slices where a split has few subjects."
+            "Chosen by a fixed rule, independent of results: of each class the first subject by"
+            " name that has it, then further ones by name, each with the slice that has the most"
+            " pixels of one class, or with evenly spaced slices where a split has few subjects."
         )
     else:
         for split, content in splits.items():

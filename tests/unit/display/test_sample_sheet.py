@@ -43,7 +43,53 @@ def test_never_more_than_the_columns_nor_a_slice_twice(rows, columns):
     pixels = counts(*[(pixels,) for pixels in foreground])
     found = choose_slices(subjects, range(len(rows)), pixels, columns)
     assert 1 <= len(found) == len(set(found)) <= columns
-    assert {subjects[row] for row in found} == set(sorted(set(subjects))[:columns])
+    names = sorted({subject for subject, pixels in rows if pixels})[:1] + sorted(set(subjects))
+    assert {subjects[row] for row in found} == {*[*dict.fromkeys(names)][:columns]}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdefghijk"), st.integers(0, 3), st.integers(0, 3)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(2, 6),
+)
+def test_every_class_is_shown_if_a_subject_can_show_it(rows, columns):
+    subjects, *pixels = zip(*rows, strict=True)
+    foreground = counts(*zip(*pixels, strict=True))
+    found = choose_slices(subjects, range(len(rows)), foreground, columns)
+    having = [{s for s, p in zip(subjects, of, strict=True) if p} for of in pixels]
+    separate = all(having) and len(having[0] | having[1]) > 1
+    for number, several in enumerate(having, start=1):
+        if several and (separate or not having[2 - number]):
+            assert foreground[found, number].any()
+
+
+def test_a_rare_class_is_shown_whatever_the_name_of_its_subject():
+    """Only the first six names were drawn, so that a class of the last subject was not seen."""
+    subjects = [f"s{n:02d}" for n in range(20)]
+    foreground = counts(*[(9, 0, 0)] * 12, (9, 0, 4), *[(9, 0, 0)] * 6, (9, 2, 0))
+    assert choose_slices(subjects, [0] * 20, foreground) == [0, 1, 2, 3, 12, 19]
+
+
+def test_a_rare_class_of_few_subjects_is_shown():
+    foreground = counts(*[(9, int(place == 4)) for place in range(12)], *[(9, 0)] * 12)
+    found = choose_slices(["a"] * 12 + ["b"] * 12, [*range(12)] * 2, foreground)
+    assert found == [4, 6, 10, 14, 18, 22]  # 4 in place of 2
+
+
+def test_long_names_differ_after_they_are_cut():
+    classes = ["b", *(f"the left part of the anterior hippocampus {n}" for n in (1, 2))]
+    labels = [handle.get_label() for handle in sample_sheet._legend(classes)]
+    assert labels[0] != labels[1]
+    assert {len(label) for label in labels} == {sample_sheet.LEGEND_CHARACTERS}
+    assert labels[1] == "the left part...ippocampus 2"
+    assert sample_sheet._cut("short", 5) == "short"
+    name = "sub-" + "0123456789" * 12
+    lines = sample_sheet._wrapped(f"{name}\nslice 3", 20)
+    assert len(lines) == 3
+    assert (lines[0][:8], lines[1][-8:], lines[2]) == (name[:8], name[-8:], "slice 3")
 
 
 def test_images_of_each_class_and_gaps_where_a_class_is_missing():

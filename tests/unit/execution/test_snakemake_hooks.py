@@ -291,13 +291,13 @@ def test_the_snakefiles_of_a_checkout_are_local_files(use):
 
 @pytest.fixture
 def asked(snakemake):
-    """Return a function that tells which keys and data sets a command line asks for."""
+    """Return a function that tells which keys a command line sets and what it is to make."""
     snakefile = snakemake.folder / "Snakefile"
     scripts = str(ROOT / "workflow" / "scripts")
     snakefile.write_text(
         f"import sys\nsys.path.insert(0, {scripts!r})\n"
         "from nontrivial.execution import snakemake_hooks as hooks\n"
-        "print('ASKED', hooks.command_line_keys(workflow), hooks.prepares_all(workflow))\n"
+        "print('ASKED', hooks.command_line_keys(workflow), hooks.requested(workflow))\n"
         "rule all:\n    shell: 'touch x'\n"
         "rule one:\n    output: 'one.txt'\n    shell: 'touch one.txt'\n"
     )
@@ -313,21 +313,24 @@ def asked(snakemake):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "prepares_all"),
+    ("arguments", "requested"),
     [
-        (["-n"], True),
-        (["-n", "all"], True),
-        (["-n", "one.txt"], False),
-        (["--cores", "1", "--summary"], False),
+        (["-n"], ["all"]),
+        (["-n", "all"], ["all"]),
+        (["-n", "one.txt"], ["one.txt"]),
+        (["-n", "one.txt", "all"], ["all", "one.txt"]),
+        (["--cores", "1", "--summary"], []),
     ],
 )
-def test_commands_that_need_every_data_set(asked, arguments, prepares_all):
-    assert asked(*arguments) == f"{{}} {prepares_all}"
+def test_what_a_command_is_to_make(asked, arguments, requested):
+    assert asked(*arguments) == f"{{}} {requested}"
 
 
 def test_keys_of_the_command_line(asked):
-    assert asked("-n", "--config", "a_b={c: [1]}", "dd=2") == "{'a_b': {'c': ['1']}, 'dd': 2} True"
+    assert (
+        asked("-n", "--config", "a_b={c: [1]}", "dd=2") == "{'a_b': {'c': ['1']}, 'dd': 2} ['all']"
+    )
 
 
 def test_the_command_line_of_a_module_is_of_the_importing_workflow(asked):
-    assert asked("-n", "--config", "aa=[1]", as_module=True) == "{} False"
+    assert asked("-n", "--config", "aa=[1]", as_module=True) == "{} []"

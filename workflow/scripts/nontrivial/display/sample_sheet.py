@@ -1,9 +1,10 @@
 """Draw some samples of a prepared data set with their labels, to check the data by eye.
 
-The choice does not depend on any result. Of a segmentation, each split shows its first subjects by
-name, and of each the slice with the most pixels of one class, a different class from subject to
-subject. Where a split has few subjects, it shows several slices of each, evenly spaced. Of a
-classification, each split shows the first images of each class.
+The choice does not depend on any result. Of a segmentation, each split shows, for each class, the
+first subject by name that has it, and then its first subjects by name; of each the slice with the
+most pixels of one class. Where a split has few subjects, it shows several slices of each, evenly
+spaced, and the slice with the most pixels of a class that these would miss. Of a classification,
+each split shows the first images of each class.
 """
 
 import textwrap
@@ -40,6 +41,8 @@ WIDTH_MM, DPI = 180, 200
 LEFT_MM, RIGHT_MM, GAP_MM, CAPTION_MM, HEAD_MM, NOTE_MM = 13, 2, 1.5, 4.5, 7, 8
 LEGEND_ENTRY_MM, LEGEND_LINE_MM, LEGEND_CHARACTERS = 42, 3.4, 28
 MOST_MM = 45
+NAME_LINES = 2  # of a caption
+ELLIPSIS = "..."
 DIMMED = 0.75  # brightness of the image below a mask
 OPACITY = 0.65  # of a mask
 POINTS = 4  # per pixel and direction
@@ -79,19 +82,62 @@ def choose_slices(
     rows_of: dict[str, list[int]] = {}
     for row in sorted(range(len(subjects)), key=lambda row: (slices[row], row)):
         rows_of.setdefault(subjects[row], []).append(row)
-    chosen = sorted(rows_of)[:columns]
+    shows = _one_per_class({name: counts[rows].sum(axis=0) for name, rows in rows_of.items()})
+    chosen = sorted([*shows, *sorted(rows_of.keys() - shows.keys())][:columns])
     each = columns // len(chosen)
     foreground = counts[:, 1:].sum(axis=1)
     rows: list[int] = []
     for place, subject in enumerate(chosen):
-        wanted = counts[:, 1 + place % (counts.shape[1] - 1)]
+        wanted = counts[:, shows.get(subject, 1 + place % (counts.shape[1] - 1))]
         marked = [row for row in rows_of[subject] if foreground[row]] or rows_of[subject]
         if each == 1:
             rows.append(max(marked, key=lambda row: (int(wanted[row]), int(foreground[row]))))
         else:
             places = (np.arange(each) + 0.5) * len(marked) / each
             rows += dict.fromkeys(marked[int(place)] for place in places)
-    return rows
+    return rows if each == 1 else _with_every_class(rows, [rows_of[n] for n in chosen], counts)
+
+
+def _one_per_class(pixels: dict[str, np.ndarray]) -> dict[str, int]:
+    """Return subjects and the class that each is to show, the rarest class first.
+
+    Each class gets the first subject by name that has it and shows no other class.
+
+    Args:
+        pixels: of each class, the background first, by subject.
+    """
+    having = {
+        number: [name for name in sorted(pixels) if pixels[name][number]]
+        for number in range(1, len(next(iter(pixels.values()))))
+    }
+    shows: dict[str, int] = {}
+    for number in sorted(having, key=lambda number: len(having[number])):
+        if free := [name for name in having[number] if name not in shows]:
+            shows[free[0]] = number
+    return shows
+
+
+def _with_every_class(rows: list[int], of: list[list[int]], counts: np.ndarray) -> list[int]:
+    """Return the rows with some replaced, so that they show each class that their subjects have.
+
+    Args:
+        rows: chosen rows.
+        of: all rows of each of their subjects, in the order of the slices.
+        counts: (N, classes) pixels of each class in each slice.
+    """
+    shown, fixed = [*rows], set()
+    for number in range(1, counts.shape[1]):
+        if counts[shown, number].any():
+            continue
+        for members in of:
+            best = max(members, key=lambda row: int(counts[row, number]))
+            others = [row for row in shown if row in members and row not in fixed]
+            if counts[best, number] and others:
+                nearest = min(others, key=lambda row: abs(members.index(row) - members.index(best)))
+                shown[shown.index(nearest)] = best
+                fixed.add(best)
+                break
+    return shown
 
 
 def choose_images(labels: np.ndarray, classes: int) -> list[int | None]:
@@ -197,14 +243,24 @@ def _figure(
 
 
 def _wrapped(caption: str, characters: int) -> list[str]:
-    lines = caption.splitlines()
-    return [part for line in lines for part in textwrap.wrap(line, characters)]
+    lines = [_cut(line, NAME_LINES * characters) for line in caption.splitlines()]
+    return [
+        part for line in lines for part in textwrap.wrap(line, characters, break_on_hyphens=False)
+    ]
+
+
+def _cut(text: str, most: int) -> str:
+    """Return a text cut in the middle, because the ends of names tell them apart."""
+    if len(text) <= most:
+        return text
+    kept = most - len(ELLIPSIS)
+    return text[: -(-kept // 2)] + ELLIPSIS + text[len(text) - kept // 2 :]
 
 
 def _legend(classes: list[str]) -> list[Patch]:
     named = classes[1 : len(CLASS_COLOURS) + 1]
     handles = [
-        Patch(color=colour(n), label=textwrap.shorten(name, LEGEND_CHARACTERS, placeholder="..."))
+        Patch(color=colour(n), label=_cut(name, LEGEND_CHARACTERS))
         for n, name in enumerate(named, start=1)
     ]
     if others := len(classes) - 1 - len(named):

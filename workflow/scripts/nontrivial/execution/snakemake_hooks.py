@@ -150,11 +150,15 @@ def command_line_keys(workflow: "Workflow") -> dict:
     return {} if is_module(workflow) else dict(workflow.config_settings.config)
 
 
-def prepares_all(workflow: "Workflow") -> bool:
-    """Return whether this command, or the run that it shows, needs every data set."""
+def requested(workflow: "Workflow") -> list[str]:
+    """Return the rules and files that this command, or the run that it shows, is to make.
+
+    None under Snakemake's Python interface, or if another workflow imports this one.
+    """
     arguments = _arguments()
-    everything = arguments is not None and {*arguments.targets} <= {"all", "data"}
-    return everything and adds_files(workflow) and not is_module(workflow)
+    if arguments is None or not adds_files(workflow) or is_module(workflow):
+        return []
+    return sorted(arguments.targets) or ["all"]
 
 
 def refuse_prefix(workflow: "Workflow") -> None:

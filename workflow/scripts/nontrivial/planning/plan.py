@@ -6,6 +6,8 @@ settings are equal text. Long lists are in spec files, which are named by their 
 
 import functools
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from nontrivial.networks.kernel_table import Kernel, read_table, structure_diges
 from nontrivial.targets import ZEROING
 from nontrivial.targets.enumeration import BASELINE, Target, batches, enumerate_targets
 
+RULES_OF_ALL_EXPERIMENTS = {
+    *("aggregate", "figures", "judge_claims", "predictions", "summary", "tables", "tabulate_paper"),
+}
 SPEC_DIGITS = 16  # hex digits of a spec file's digest in its name: 64 bits
 
 
@@ -104,6 +109,33 @@ class Plan:
     def dataset(self, experiment: str) -> str:
         """Return the data set of an experiment."""
         return self.config["trainings"][self.training(experiment)]["dataset"]
+
+    def needed_datasets(self, targets: Iterable[str]) -> list[str]:
+        """Return the data sets that rules or files need, as far as their names tell.
+
+        Args:
+            targets: names of rules without wildcards, or paths of results.
+        """
+        return sorted({name for target in targets for name in self._needed_datasets(target)})
+
+    def _needed_datasets(self, target: str) -> list[str]:
+        trainings, experiments = self.config["trainings"], list(self.config["experiments"])
+        if target in ("all", "data", "networks"):
+            return [training["dataset"] for training in trainings.values()]
+        folder, *inside = os.path.relpath(target, self.results).split(os.sep)
+        name = inside[0] if inside else ""
+        if folder in ("figures", "tables"):  # figures/layers-<experiment>.svg
+            kind, _, name = os.path.splitext(name)[0].partition("-")
+            folder = "networks" if kind == "learning" else name
+        if folder == "data":
+            return [name] if name in self.config["datasets"] else []
+        if folder == "networks":
+            return [trainings[name]["dataset"]] if name in trainings else []
+        if folder in experiments:
+            return [self.dataset(folder)]
+        if target in RULES_OF_ALL_EXPERIMENTS or (folder != os.pardir and not (inside and name)):
+            return [self.dataset(experiment) for experiment in experiments]
+        return []
 
     def seeds(self, experiment: str) -> list[int]:
         """Return the seeds of an experiment's training, in increasing order."""
