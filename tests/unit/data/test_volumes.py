@@ -167,12 +167,10 @@ def test_shapes_differ(tmp_path):
 def test_affines_differ(tmp_path):
     files = written(tmp_path)
     raw.save_volume(files.label, raw.label_voxels(), np.diag([1.0, 1.0, 1.1, 1.0]))
-    # 10 slices: the last one is 9 x 0.1 mm away, and a little more in float32
-    with pytest.raises(
-        UserError, match=r"label.nii.gz: its affine differs .* by 0.901 mm.*`affine"
-    ):
+    # 10 slices: the last one is 9 x 0.1 mm away
+    with pytest.raises(UserError, match=r"label.nii.gz: its affine differs .* by 0.9 mm.*`affine_"):
         reading.read(files, None)
-    with pytest.raises(UserError, match=r"by 0.901 mm"):
+    with pytest.raises(UserError, match=r"by 0.9 mm"):
         reading.read(files, None, affine_tolerance=0.89)
     volume = reading.read(files, None, affine_tolerance=0.91)
     assert volume.spacing == (1, 1, 1)
@@ -190,7 +188,8 @@ def test_the_distance_shown_is_a_tolerance_that_suffices(tmp_path_factory, shift
         reading.read(files, None)
     shown = re.search("`affine_tolerance: (.*?)`", str(caught.value))[1]
     tolerance = yaml.safe_load(shown)
-    assert shift * (1 - 1e-6) <= tolerance <= shift * 1.011
+    assert shift * (1 - 2e-6) <= tolerance <= shift * 1.011
+    assert shift != 0.3 or shown == "0.3"
     reading.read(files, None, affine_tolerance=tolerance)
 
 

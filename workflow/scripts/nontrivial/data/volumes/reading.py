@@ -18,6 +18,7 @@ from nontrivial.errors import UserError
 # Largest difference between the elements of two affines; headers hold float32, and tools round.
 AFFINE_TOLERANCE = 1e-3  # mm
 VOXEL_TOLERANCE = 0.1  # likewise in voxel sizes, which matters for voxels below 0.01 mm
+HEADER_ROUNDING = 1e-6  # relative, of a distance, so that 0.3 mm in float32 are not 0.301 mm
 SAME_DIRECTION = math.cos(math.radians(45))  # of two axes; below it, another axis is closer
 LABEL_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative; a few operations in float32
 MOST_ROUNDING = 0.01  # absolute, so that half a label never counts as rounding
@@ -129,6 +130,7 @@ def _require_same_place(image: StoredVolume, label: StoredVolume, tolerance: flo
     sides = ((0, side - 1) for side in image.shape[:3])
     corners = np.array([(*corner, 1) for corner in itertools.product(*sides)])
     apart = float(np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max())
+    apart *= 1 - HEADER_ROUNDING
     if tolerance is None or apart > tolerance:
         shown = _rounded_up(apart)
         advice = f", or set `affine_tolerance: {shown}` to use it as it is"
@@ -142,7 +144,7 @@ def _require_same_place(image: StoredVolume, label: StoredVolume, tolerance: flo
 def _rounded_up(distance: float) -> str:
     """Return a distance with three digits that is not below it, as YAML reads a number."""
     context = decimal.Context(prec=3, rounding=decimal.ROUND_CEILING)
-    return f"{context.create_decimal_from_float(distance):f}"
+    return f"{context.create_decimal_from_float(distance).normalize():f}"
 
 
 def _filled(voxels: np.ndarray, fill: float | None) -> tuple[np.ndarray, int]:
