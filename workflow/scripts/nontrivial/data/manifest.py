@@ -6,16 +6,19 @@ hashed again when its size or modification time differs from the cached one, old
 
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 
 from nontrivial.data.sources import locations
 from nontrivial.data.sources.archives import CIFAR10, HIPPOCAMPUS, Archive
-from nontrivial.data.volumes import pairs
+from nontrivial.data.volumes import pairs, subjects
 from nontrivial.data.volumes.selection import find_pairs, from_decathlon
 from nontrivial.errors import UserError
 from nontrivial.execution import atomic
 from nontrivial.formats.canonical import canonical, digest, file_digest
+
+log = logging.getLogger("nontrivial")
 
 EMBEDDED = ("digits", "mni152")
 ARCHIVES = {"cifar10": CIFAR10, "hippocampus": HIPPOCAMPUS}
@@ -43,7 +46,8 @@ def check_files(settings: dict, data_dir: Path, is_prepared: bool = False) -> No
     data_dir = Path(data_dir)
     try:
         if settings["source"] == "nifti":
-            find_pairs(settings, data_dir)
+            for warning in subjects.warnings(find_pairs(settings, data_dir), settings):
+                log.warning("warning: %s", warning)
         elif settings["source"] == "fahmy2019":
             locations.check_there({"file": settings["file"]}, data_dir, FAHMY2019_ADVICE)
             locations.check_fetched([data_dir / settings["file"]])

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from nontrivial.data.excerpt import excerpt
 from nontrivial.data.sources.locations import check_fetched
@@ -9,7 +10,7 @@ from nontrivial.errors import UserError
 
 
 def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """Return the rows of a TSV file with a header line.
+    """Return the rows of a TSV file with a header line, without spaces around cells.
 
     Args:
         path: the file.
@@ -22,8 +23,8 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t")
-            rows = list(reader)
             found = reader.fieldnames or []
+            rows = [{key: _stripped(cell) for key, cell in row.items()} for row in reader]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, csv.Error) as error:
@@ -46,3 +47,7 @@ def read_tsv(path: Path, columns: list[str]) -> list[dict[str, str]]:
     if empty:
         raise UserError(f"{path}, {excerpt(empty, 1)}; fill it in")
     return rows
+
+
+def _stripped(cell: Any) -> Any:  # of csv: text, or None or a list where a row is too short or long
+    return cell.strip() if isinstance(cell, str) else cell

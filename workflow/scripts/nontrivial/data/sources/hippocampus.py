@@ -5,7 +5,6 @@ Licence: CC BY-SA 4.0, Vanderbilt University Medical Center (Antonelli et al. 20
 """
 
 import logging
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +17,12 @@ from nontrivial.data.sources.unpacking import unpack
 from nontrivial.data.volumes import pairs, preparation, unused
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.pairs import Pair
-from nontrivial.data.volumes.selection import from_decathlon
+from nontrivial.data.volumes.selection import HIPPOCAMPUS_NAME, from_decathlon
 from nontrivial.errors import UserError
 
 log = logging.getLogger("nontrivial")
 
 KEYS = preparation.KEYS | {"label_map", "classes"}
-_NUMBER = re.compile(r"hippocampus_\d+")
 
 
 def prepare(settings: dict, data_dir: Path, output: Path) -> None:
@@ -67,7 +65,7 @@ def with_subjects(found: list[Pair]) -> list[Pair]:
         UserError: a file name has no number.
     """
     ordered = sorted(found, key=lambda pair: pair.name)
-    if wrong := [pair.image for pair in ordered if not _NUMBER.fullmatch(pair.name)]:
+    if wrong := [pair.image for pair in ordered if not HIPPOCAMPUS_NAME.fullmatch(pair.name)]:
         raise UserError(f"{excerpt(wrong, 1)}: its name must be hippocampus_<number>; rename it")
     numbers = [int(pair.name.rpartition("_")[2]) for pair in ordered]
     return [

@@ -269,7 +269,7 @@ def table_files(table: Path) -> list[Path]:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (ValueError, csv.Error):  # prepare reports what is wrong
         rows = []
-    named = [row.get(kind) for row in rows for kind in ("image", "label")]
+    named = [(row.get(kind) or "").strip() for row in rows for kind in ("image", "label")]
     return [table, *(table.parent / name for name in named if name)]
 
 

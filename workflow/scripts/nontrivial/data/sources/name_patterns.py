@@ -5,6 +5,7 @@ The Snakefile imports this module at every start, so it uses the standard librar
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from nontrivial.errors import UserError
 SUBJECT = "subject"
 _WILDCARD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SESSION = re.compile(
+    "ses|visit|scan|run|time|tp|date|year|acq|modality|contrast|baseline|followup", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def wildcards(pattern: str) -> list[str]:
     if not pattern.isprintable():
         raise UserError(f"{pattern!r} has characters that are not printable; remove them")
     literal = _WILDCARD.sub("", pattern)
+    if "*" in literal:
+        raise UserError(f"{pattern!r}: '*' is not a wildcard; write {{name}} in its place")
     if "{" in literal or "}" in literal:
         raise UserError(f"{pattern!r} has a brace without its counterpart; write {{subject}}")
     names = _WILDCARD.findall(pattern)
@@ -77,6 +83,19 @@ def wildcards(pattern: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def above(wildcard: str, pattern: str) -> list[str]:
+    """Return the wildcards in folders above another one, but for folders of sessions."""
+    parts = Path(pattern).parts
+    first = next((n for n, part in enumerate(parts) if wildcard in _WILDCARD.findall(part)), 0)
+    others = [part for part in parts[:first] if not _SESSION.match(part.lstrip("{_"))]
+    return list(dict.fromkeys(name for part in others for name in _WILDCARD.findall(part)))
+
+
+def normalized(text: str) -> str:
+    """Return a text in Unicode's form NFC, in which equal texts have equal characters."""
+    return unicodedata.normalize("NFC", text)
+
+
 def fixed_folder(pattern: str) -> Path:
     """Return the folders at the start of a pattern that have no wildcard."""
     parts = Path(pattern).parts
@@ -88,8 +107,8 @@ def find(pattern: str, folder: Path) -> list[Match]:
     """Return the files below a folder that match a pattern, sorted by path.
 
     A wildcard matches any text without ``/``, as much as possible where several fit, but not the
-    dot of a hidden file. A repeated wildcard has the same value everywhere. A link to a file that
-    does not exist counts as a file.
+    dot of a hidden file. A repeated wildcard has the same value everywhere. Names are compared
+    after Unicode normalization. A link to a file that does not exist counts as a file.
 
     Args:
         pattern: path with wildcards; absolute, or relative to ``folder``.
@@ -129,7 +148,7 @@ def _search(
     expression = _expression(parts[0], values)
     with os.scandir(folder) as entries:
         for entry in entries:
-            match = expression.fullmatch(entry.name)
+            match = expression.fullmatch(normalized(entry.name))
             if not match:
                 continue
             path, below = folder / entry.name, inside / entry.name
@@ -157,7 +176,7 @@ def _search_folder(
 def _expression(part: str, values: dict[str, str]) -> re.Pattern[str]:
     """Return the regular expression of one folder or file name of a pattern."""
     text, seen = "", set(values)
-    for number, piece in enumerate(_WILDCARD.split(part)):
+    for number, piece in enumerate(_WILDCARD.split(normalized(part))):
         if number % 2 == 0:
             text += re.escape(piece)
         elif piece in values:

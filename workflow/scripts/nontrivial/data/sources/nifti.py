@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nontrivial.data.volumes import preparation, unused
+from nontrivial.data.volumes import preparation, subjects, unused
 from nontrivial.data.volumes.label_map import LabelMap
 from nontrivial.data.volumes.selection import find_pairs
 
@@ -28,5 +28,5 @@ def prepare(settings: dict, data_dir: Path, output: Path) -> None:
     """
     labels = LabelMap(settings["label_map"], settings["classes"])
     found = find_pairs(settings, data_dir)
-    warnings = unused.warnings(settings, data_dir)
+    warnings = [*subjects.warnings(found, settings), *unused.warnings(settings, data_dir)]
     preparation.prepare(found, settings, settings["frame"], labels, output, warnings=warnings)

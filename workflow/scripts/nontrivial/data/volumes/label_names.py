@@ -55,14 +55,31 @@ def class_numbers(label_map: dict[str, int] | None, classes: list[str]) -> dict[
 def read_names(index: Path) -> dict[int, str]:
     """Return the name of each label value in a decathlon's ``dataset.json``; none if it has none.
 
-    Only ``{"0": "background", "1": "liver"}`` is read, the decathlon's own form.
+    ``{"0": "background", "1": "liver"}`` is the decathlon's own form, ``{"background": 0,
+    "liver": 1}`` that of nnU-Net. A value of 0 without a name is the background.
+
+    Raises:
+        UserError: the names have another form, such as regions of several values.
     """
     try:
-        labels = json.loads(index.read_text(encoding="utf-8"))["labels"]
-        names = {int(value): str(name) for value, name in labels.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # without the key, or for the pairing to report
-    return names
+        labels = json.loads(index.read_text(encoding="utf-8")).get("labels")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}  # for the pairing to report
+    if not labels:
+        return {}
+    try:
+        if all(re.fullmatch("[0-9]+", value) for value in labels):
+            names = {int(value): str(name) for value, name in labels.items()}
+        else:
+            names = {int(value): name for name, value in labels.items()}
+        if len(names) < len(labels):
+            raise ValueError("a value has two names")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{index}: "labels" cannot be compared with classes, because it does not name single'
+            ' values, as {"0": "background", "1": "liver"} does; set label_map'
+        ) from error
+    return {0: "background"} | names
 
 
 def check_names(index: Path, classes: list[str], label_map: dict[str, int] | None) -> None:
@@ -75,7 +92,12 @@ def check_names(index: Path, classes: list[str], label_map: dict[str, int] | Non
     Raises:
         UserError: they are not; the message has both lists and what to write.
     """
-    names = read_names(index)
+    try:
+        names = read_names(index)
+    except UserError:
+        if label_map is None:
+            raise
+        return  # the map states what the values are
     if not names:
         return
     theirs = ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
@@ -85,9 +107,13 @@ def check_names(index: Path, classes: list[str], label_map: dict[str, int] | Non
         if same_values and all(_same(names[n], classes[n]) for n in range(1, len(classes))):
             return
         in_order = [name for _, name in sorted(names.items())]
-        identity = ", ".join(f"{value}: {value}" for value in sorted(names))
-        renamed = f"; to rename or merge them, set label_map, such as {{{identity}}}"
-        advice = f"write classes: [{', '.join(in_order)}]{renamed}"
+        mapping = ", ".join(f"{value}: {number}" for number, value in enumerate(sorted(names)))
+        has_gap = sorted(names) != list(range(len(names)))
+        advice = f"write classes: [{', '.join(in_order)}]" + (
+            f" and label_map: {{{mapping}}}"
+            if has_gap
+            else f"; to rename or merge them, set label_map, such as {{{mapping}}}"
+        )
         raise UserError(f"{index} names the labels {theirs}, but classes are {ours}; {advice}")
     absent = [key for key in label_map if key != OTHER and int(key) not in names]
     if absent:
@@ -95,20 +121,15 @@ def check_names(index: Path, classes: list[str], label_map: dict[str, int] | Non
             f"label_map: {index} has no label {excerpt(absent)}, only {theirs}; remove the others"
             " from label_map"
         )
-    swapped = [
-        (value, name, classes[label_map[str(value)]])
-        for value, name in sorted(names.items())
-        if str(value) in label_map
-        and any(_same(name, one) for one in classes[1:])
-        and not _same(name, classes[label_map[str(value)]])
-    ]
-    if swapped:
-        value, name, other = swapped[0]
-        right = next(number for number, one in enumerate(classes) if number and _same(name, one))
-        raise UserError(
-            f"label_map: {index} names label {value} {name!r}, which is mapped to class {other!r}"
-            f" (labels {theirs}; classes {ours}); write {value}: {right}, or rename the class"
-        )
+    for value, name in sorted(names.items()):
+        number = label_map.get(str(value), label_map.get(OTHER))
+        right = next((n for n, one in enumerate(classes) if n and _same(name, one)), None)
+        if right is not None and number != right:
+            mapped = "not mapped" if number is None else f"mapped to class {classes[number]!r}"
+            raise UserError(
+                f"label_map: {index} names label {value} {name!r}, which is {mapped} (labels"
+                f" {theirs}; classes {ours}); write {value}: {right}, or rename the class"
+            )
 
 
 def _same(first: str, second: str) -> bool:

@@ -21,7 +21,7 @@ from nontrivial.data.sources.locations import (
     volume_files,
     volume_name,
 )
-from nontrivial.data.sources.name_patterns import SUBJECT, Match
+from nontrivial.data.sources.name_patterns import SUBJECT, Match, normalized
 from nontrivial.data.tables import read_tsv
 from nontrivial.errors import UserError
 from nontrivial.formats.dataset import SPLITS
@@ -38,6 +38,7 @@ class Pair:
         image: its file.
         label: file of its label.
         split: its split if the data specify one, else None.
+        above: values of the wildcards in the folders above ``{subject}``, such as the site.
     """
 
     name: str
@@ -46,10 +47,13 @@ class Pair:
     image: Path
     label: Path
     split: str | None = None
+    above: str = ""
 
 
 def from_folders(images: Path, labels: Path) -> list[Pair]:
     """Pair the volumes of two folders by name, which is the subject; suffixes may differ.
+
+    Names are compared after Unicode normalization (NFC), because macOS stores others.
 
     Raises:
         UserError: a folder is missing or empty, or a volume has no counterpart or was not fetched.
@@ -63,10 +67,12 @@ def from_folders(images: Path, labels: Path) -> list[Pair]:
                 f" {there}; add it, or remove the other"
             )
     check_whole([*image_of.values(), *label_of.values()])
-    return [
-        Pair(name, name, f"{path.parent.name}/{path.name}", path, label_of[name])
-        for name, path in sorted(image_of.items())
+    pairs = [
+        Pair(name, name, f"{path.parent.name}/{path.name}", path, label_of[key])
+        for key, path in image_of.items()
+        for name in [volume_name(path) or path.name]
     ]
+    return sorted(pairs, key=lambda pair: pair.name)
 
 
 def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
@@ -107,13 +113,15 @@ def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
             f"{of}: {len(found)} labels match ({excerpt(found, 2)}); write in images and labels"
             " the same wildcards"
         )
+    above = name_patterns.above(SUBJECT, images)
     pairs = []
     for key, matches in image_of.items():
         for match in matches:
             name = str(Path(match.inside).with_name(volume_name(match.path) or match.path.name))
             subject = match.values.get(SUBJECT, name)
             label = label_of[key][0].path
-            pairs.append(Pair(name, subject, match.inside, match.path, label))
+            folders = "/".join(match.values[wildcard] for wildcard in above)
+            pairs.append(Pair(name, subject, match.inside, match.path, label, above=folders))
     check_whole(path for pair in pairs for path in (pair.image, pair.label))
     return sorted(pairs, key=lambda pair: pair.name)
 
@@ -156,7 +164,9 @@ def from_table(table: Path) -> list[Pair]:
         raise UserError(f"{table}, {excerpt(wrong, 1)}; it must be train, val or test")
     files = [(table.parent / row["image"], table.parent / row["label"]) for row in rows]
     return [
-        replace(pair, subject=row["subject"], source=row["image"], split=row.get("split"))
+        replace(
+            pair, subject=normalized(row["subject"]), source=row["image"], split=row.get("split")
+        )
         for pair, row in zip(_pairs(files, table), rows, strict=True)
     ]
 
@@ -192,7 +202,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder}: no such folder; check data_dir and the data set's section")
     found: dict[str, list[Path]] = defaultdict(list)
     for path in volume_files(folder):
-        found[volume_name(path) or path.name].append(path)
+        found[normalized(volume_name(path) or path.name)].append(path)
     if not found:
         raise UserError(
             f"{folder}: has no volume ({VOLUME_FORMS}); copy the volumes here, or change the folder"
@@ -212,8 +222,8 @@ def _pairs(files: Sequence[tuple[Path, Path]], origin: Path) -> list[Pair]:
         raise UserError(f"{origin}: the file name {excerpt(bad, 1)} is not printable; rename it")
     if bad := [path.name for path in both if volume_name(path) is None]:
         raise UserError(f"{origin}: {excerpt(bad, 1)} must be {VOLUME_FORMS}")
-    number = Counter(image for image, _ in files)
-    if bad := [str(image) for image in number if number[image] > 1]:
+    number = Counter(os.path.normpath(image) for image, _ in files)
+    if bad := [image for image in number if number[image] > 1]:
         raise UserError(f"{origin}: lists the image {excerpt(bad, 1)} twice; keep one")
     check_whole(both)
     # Unlike Path.is_file, os.path.isfile accepts names that are too long.

@@ -58,7 +58,7 @@ def prepare(
         labels: maps label values to classes.
         output: folder of the prepared data set.
         notes: what the source converted or assumed, a sentence each, for the summary.
-        warnings: what is unusual about the files, likewise.
+        warnings: what is unusual about the files or their subjects, likewise.
 
     Raises:
         UserError: a volume or a split is wrong, cropping would remove foreground from val or test,

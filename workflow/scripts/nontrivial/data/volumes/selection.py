@@ -4,15 +4,20 @@ No volume is read, so a dry run does the same. The Snakefile imports this module
 it uses the standard library only.
 """
 
+import os
+import re
 from pathlib import Path
 
 from nontrivial.data.sources import name_patterns
-from nontrivial.data.sources.locations import check_fetched, check_there
+from nontrivial.data.sources.locations import DECATHLON_HIPPOCAMPUS, check_fetched, check_there
 from nontrivial.data.sources.name_patterns import SUBJECT
 from nontrivial.data.volumes import pairs, subjects
 from nontrivial.data.volumes.label_names import check_names
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.errors import UserError
+
+RULES = ("subject_pattern", "subject_table", "one_subject_per_file")
+HIPPOCAMPUS_NAME = re.compile(r"hippocampus_\d+")  # of a volume of Task04
 
 
 def check_settings(settings: dict) -> None:
@@ -24,6 +29,8 @@ def check_settings(settings: dict) -> None:
     forms = [key for key in ("images", "decathlon", "table") if settings[key]]
     if len(forms) != 1 or bool(settings["images"]) != bool(settings["labels"]):
         raise UserError("set exactly one of: images and labels; decathlon; table")
+    if settings["images"]:
+        _check_patterns(settings["images"], settings["labels"])
     sources = [key for key in ("table", "subject_pattern", "subject_table") if settings[key]]
     if settings["subject_pattern"]:
         subjects.compiled_pattern(settings["subject_pattern"])
@@ -63,12 +70,16 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         return pairs.from_table(data_dir / settings["table"])
     if settings["decathlon"]:
         found = from_decathlon(data_dir / settings["decathlon"], settings)
+        if not any(settings[key] for key in RULES):
+            _check_not_hippocampus(found, data_dir / settings["decathlon"])
     elif is_pattern:
         found = pairs.from_patterns(settings["images"], settings["labels"], data_dir)
     else:
         found = pairs.from_folders(data_dir / settings["images"], data_dir / settings["labels"])
     if settings["subject_pattern"]:
-        return subjects.by_pattern(found, settings["subject_pattern"])
+        found = subjects.by_pattern(found, settings["subject_pattern"])
+        subjects.check_pattern(found, settings["subject_pattern"])
+        return found
     if settings["subject_table"]:
         return subjects.by_table(found, data_dir / settings["subject_table"])
     if settings["one_subject_per_file"]:
@@ -86,6 +97,21 @@ def from_decathlon(folder: Path, settings: dict) -> list[Pair]:
     found = pairs.from_decathlon(folder)
     check_names(folder / "dataset.json", settings["classes"], settings["label_map"])
     return found
+
+
+def _check_not_hippocampus(found: list[Pair], folder: Path) -> None:
+    if all(HIPPOCAMPUS_NAME.fullmatch(pair.name) for pair in found):
+        raise UserError(
+            f"{folder}: two volumes are of one subject, which names like {found[0].name} do not"
+            f" tell; use `source: hippocampus`, with {DECATHLON_HIPPOCAMPUS} in data_dir"
+        )
+
+
+def _check_patterns(images: str, labels: str) -> None:
+    if os.path.normpath(images) == os.path.normpath(labels):
+        raise UserError(f"images and labels are both {images!r}; name the labels' own files")
+    for setting in (images, labels):
+        name_patterns.wildcards(setting)
 
 
 def _are_patterns(images: str, labels: str) -> bool:

@@ -1,35 +1,44 @@
-"""Recognize names that look like several scans of one subject, and the rule that groups them.
+"""Recognize names of several scans of one subject, and the rule that groups them.
 
-A scan's name then has a marker, such as ``ses-1``, ``MR2``, ``baseline`` or a date, and two names
-are equal apart from their markers. What is left of a name must still tell subjects apart:
-``scan_001`` and ``scan_002`` are two subjects.
+Three ways, in this order: an identifier of a well-known study; a marker such as ``baseline`` that
+precedes the subject; and a subject that precedes anything else, in names that repeat the subject.
 """
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-MOST_SCANS = 12  # of one subject, on average; more names alike share a site or a study
-MOST_NUMBERED_SCANS = 6  # the same, where the marker is a mere number
+# Scans of one subject, on average; more names alike share a site or a study.
+MOST_SCANS = 4
+MOST_SCANS_OF_A_KIND = 12  # if what follows the subject has no more values than there are subjects
+MOST_SHAPES = 6  # alternatives in a regular expression that users should read
 
-_DATE = r"(?:19|20)[0-9]{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6,9})?"
-_ENTITY = r"(?:ses|run|acq|rec|dir|echo|part|desc)-[A-Za-z0-9]+"  # of BIDS
-_NUMBERED = (
-    "ses|sess|session|visit|vis|scan|rescan|retest|run|tp|timepoint|time|followup|follow-up|fu|fup"
-    "|baseline|bl|screening|month|mo|week|wk|year|yr|day|exam|acq|rep|repeat|frame|phase|echo"
-    "|pre|post|preop|postop|mr|mri"
+# Identifiers of one subject, and what must follow: of BIDS, ADNI, OASIS, MIRIAD and TCGA.
+KNOWN = {
+    "^(sub-[A-Za-z0-9]+)": "(?=[_.]|$)",
+    "([0-9]{3}_S_[0-9]{4})": "(?![0-9])",
+    "(OAS[123]_?[0-9]{4})": "(?![0-9])",
+    "(miriad_[0-9]+)": "",
+    "(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})": "",
+}
+_DATE = (
+    r"(?:(?:19|20)[0-9]{2}(?P<s>[-_.]?)(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6,9})?"
+    r"|[0-3]?[0-9](?P<t>[-_.])[0-3]?[0-9](?P=t)(?:19|20)[0-9]{2})(?![A-Za-z0-9])"
 )
-_SHORT = "[vmtdwy][0-9]{1,3}"  # v2, m12, t0
-_ALONE = (
-    "sc|init|initial|before|after|left|right|lh|rh|l|r|ed|es"
-    "|t1|t2|t1w|t2w|t1c|t1ce|t1gd|flair|pd|pdw|dwi|adc"
+_WORD = (
+    "(?:ses|sess|session|visit|vis|scan|rescan|test|retest|run|tp|timepoint|time|followup|follow-up|fu"
+    "|fup|baseline|bl|screening|month|mo|week|wk|year|yr|day|exam|acq|rep|repeat|frame|phase|echo"
+    "|pre|post|preop|postop|mr|mri|sc|init|initial|before|after|left|right|lh|rh|l|r|ed|es"
+    "|t1|t2|t1w|t2w|t1c|t1ce|t1gd|flair|pd|pdw|dwi|adc)"
 )
-_WORDS = f"(?:{_NUMBERED})(?:[-_]?[0-9]{{1,4}})?|{_SHORT}|{_ALONE}"
-_GLUED = "(?:tp|ses|sess|session|visit|scan|rescan|run|mr|fu|[vmt])[0-9]{1,3}|rescan|baseline|bl"
-_MARKER = re.compile(
-    rf"(?<![A-Za-z0-9])(?:{_DATE}|{_ENTITY}|{_WORDS})(?![A-Za-z0-9])"
-    rf"|(?<=[0-9])(?:{_GLUED})(?![A-Za-z0-9])|(?<![A-Za-z0-9])test$",
+_DATE_FIRST = re.compile(_DATE)
+_MARKER_FIRST = re.compile(
+    rf"(?:{_DATE}|{_WORD}(?:[-_]?[0-9]{{1,2}})?|[vt][0-9]{{1,2}})[-_. +]+", re.IGNORECASE
+)
+_MARKER_LAST = re.compile(
+    rf"[-_. +]+(?P<marker>{_WORD}(?:[-_]?[0-9]+)?|[vmtdwy][0-9]{{1,3}}|{_DATE})(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 # Tokens whose number is that of a group of subjects.
@@ -38,24 +47,35 @@ _GROUP = re.compile(
     r"[0-9]*|[0-9]+t",
     re.IGNORECASE,
 )
-_LETTERS = re.compile("([A-Za-z]*)[-_]?")
-_TOKEN = re.compile(r"[^-_. +]+")
-_BIDS_SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)(?=_|$)")
+_TOKEN = re.compile(rf"{_DATE}|[^-_. +()]+")
+_GLUED = re.compile(r"([A-Za-z]*[0-9]+)[A-Za-z]+[0-9]*")  # 001L, S01V1
 
 
 @dataclass(frozen=True)
-class Split:
-    """A name, taken apart.
+class ScanName:
+    """A name, and the part of it that identifies the subject.
 
     Attributes:
         name: the whole name.
-        subject: what identifies the subject.
-        markers: start and end of each marker.
+        start: index of the part's first character.
+        end: index after its last character.
     """
 
     name: str
-    subject: str
-    markers: tuple[tuple[int, int], ...]
+    start: int
+    end: int
+
+    @property
+    def subject(self) -> str:
+        """Return what identifies the subject."""
+        return self.name[self.start : self.end]
+
+
+def known(name: str) -> ScanName | None:
+    """Return a name that has an identifier of a well-known study, taken apart, or None."""
+    matches = (re.search(subject + after, name) for subject, after in KNOWN.items())
+    found = next(filter(None, matches), None)
+    return ScanName(name, *found.span(1)) if found else None
 
 
 def alike(names: Sequence[str]) -> dict[str, list[str]]:
@@ -67,189 +87,203 @@ def alike(names: Sequence[str]) -> dict[str, list[str]]:
         >>> alike(["hippocampus_001", "hippocampus_003"])
         {}
     """
-    return {
-        subject: members for subject, members in _groups(_taken_apart(names)).items() if members[1:]
-    }
+    return {s: members for s, members in _groups(_scan_names(names)).items() if members[1:]}
 
 
-def templates(names: Sequence[str]) -> Iterator[str]:
-    """Yield templates with ``{subject}`` that may fit the names, the most literal first.
+def groups_alike(names: Sequence[str], subject_of: Mapping[str, str]) -> bool:
+    """Return whether subjects by name put the same names together as ``alike`` does.
 
-    ``{subject}_MR{session}`` is one. The caller checks with ``groups_alike`` which of them fit.
+    The subjects must not look like scans of one subject themselves.
     """
-    split = _taken_apart(names)
-    marked = [one for one in split if one.markers]
-    for example in dict.fromkeys([*marked[:1], *marked[-1:]]):
-        yield from dict.fromkeys(
-            _template(example, literal, tail) for literal in (True, False) for tail in (True, False)
-        )
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[subject_of[name]].append(name)
+    ours = _groups(_scan_names(names)).values()
+    return sorted(found.values()) == sorted(ours) and not alike([*found])
 
 
 def expressions(names: Sequence[str]) -> Iterator[str]:
-    """Yield regular expressions, whose group is the subject, that may fit the names.
+    """Yield regular expressions for file names, whose group is the subject.
 
-    They are meant for file names, whose suffix follows the name.
+    None if it is unclear which part of a name is the subject. The caller checks with
+    ``groups_alike`` which of them fit.
     """
-    split = _taken_apart(names)
-    if all(_BIDS_SUBJECT.match(name) for name in names):
-        yield "^(sub-[A-Za-z0-9]+)"
-    found = {one.name[slice(*marker)] for one in split for marker in one.markers}
-    words = sorted({re.sub("[0-9].*", "", text) for text in found})
-    any_word = f"(?:{'|'.join(words)})" if len(words) > 1 else "".join(words)
-    yield rf"^(.+?)[-_ .]{any_word}[0-9]+"
-    yield rf"^(.+?)[-_ .]?{any_word}[0-9]"
-    yield rf"^(.+?)[-_ .]{any_word}[-_.]"
-    yield rf"^(.+?)(?:[-_ .]?{any_word}[-_0-9]*)?[.](?:nii|mgz|mgh|hdr|img)"
-    yield rf"^{any_word}[-_0-9]*?[-_ .](.+?)[.](?:nii|mgz|mgh|hdr|img)"
-    yield r"^(.+?)[-_ .](?:19|20)[0-9]{2}[-_.]?[01][0-9]"  # a date
+    for subject, after in KNOWN.items():
+        if all(re.search(subject + after, name) for name in names):
+            yield subject
+    scans = _scan_names(names)
+    for letters in () if _is_ambiguous(scans) else (False, True):
+        heads = {_shape(scan.name[: scan.start], letters) for scan in scans}
+        bodies = {_shape(scan.subject, letters) for scan in scans}
+        if len(heads) <= MOST_SHAPES and len(bodies) <= MOST_SHAPES:
+            head = f"(?:{'|'.join(sorted(heads))})" if len(heads) > 1 else heads.pop()
+            body = "|".join(sorted(bodies, key=lambda shape: (-len(shape), shape)))
+            yield f"^{head}({body})"
 
 
-def groups_alike(names: Sequence[str], subject_of: Mapping[str, str | None]) -> bool:
-    """Return whether subjects by name put the same names together as ``alike`` does."""
-    found: dict[str | None, list[str]] = defaultdict(list)
-    for name in names:
-        found[subject_of.get(name)].append(name)
-    ours = _groups(_taken_apart(names)).values()
-    return None not in found and sorted(found.values()) == sorted(ours)
+def template(names: Sequence[str]) -> str | None:
+    """Return a template with ``{subject}`` that may fit the names, or None if none is clear.
+
+    One is ``{subject}_ses-{session}``. The caller checks with ``groups_alike`` whether it fits.
+    """
+    scans, constant = _scan_names(names), _shared(names)
+    example = next((scan for scan in scans if scan.subject != scan.name), None)
+    if not example or _is_ambiguous(scans):
+        return None
+    number = itertools.count(1)
+
+    def wildcard(token: re.Match[str]) -> str:
+        return token[0] if token[0] in constant else f"{{session{next(number)}}}"
+
+    parts = example.name[: example.start], example.name[example.end :]
+    return "{subject}".join(_TOKEN.sub(wildcard, part) for part in parts).replace("n1}", "n}")
 
 
-def _groups(split: Sequence[Split]) -> dict[str, list[str]]:
+def _groups(scans: Sequence[ScanName]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
-    for one in split:
-        groups[one.subject].append(one.name)
+    for scan in scans:
+        groups[scan.subject].append(scan.name)
     return groups
 
 
-def _taken_apart(names: Sequence[str]) -> list[Split]:
-    """Take all names apart in the first way in which subjects are told apart and one repeats."""
+def _scan_names(names: Sequence[str]) -> list[ScanName]:
+    """Return each name with its subject; the subjects do not look like scans of one subject."""
     names = list(dict.fromkeys(names))
-    named = [(name, _markers(name)) for name in names]
-    always = _shared([{name[slice(*span)] for span in spans} for name, spans in named])
-    named = [
-        (name, [span for span in spans if name[slice(*span)] not in always])
-        for name, spans in named
-    ]
-    constant = _shared([{*_TOKEN.findall(name)} for name in names])
-    ways: list[tuple[list[Split], int]] = [
-        ([_bids(name, spans) for name, spans in named], len(names)),
-        ([_without_markers(name, spans, constant) for name, spans in named], MOST_SCANS),
-        ([_before_date(name, constant) for name in names], MOST_SCANS),
-        ([_without_words(name, spans) for name, spans in named], 0),
-        (_without_number(names, constant), MOST_NUMBERED_SCANS),
-    ]
-    for split, most in ways:
-        subjects = len({one.subject for one in split})
-        different = len({one.name[slice(*span)] for one in split for span in one.markers})
-        plausible = len(names) <= most * subjects if most else different <= subjects
-        if subjects < len(names) and plausible:
-            return split
-    return [Split(name, name, ()) for name in names]
-
-
-def _markers(name: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _MARKER.finditer(name)]
-
-
-def _shared(sets: Sequence[set[str]]) -> set[str]:
-    return set.intersection(*sets) if sets else set()
-
-
-def _bids(name: str, markers: Sequence[tuple[int, int]]) -> Split:
-    found = _BIDS_SUBJECT.match(name)
-    if not found:
-        return Split(name, name, ())
-    return Split(name, found[0], tuple(span for span in markers if span[0] > found.end()))
-
-
-def _without_markers(name: str, found: Sequence[tuple[int, int]], constant: set[str]) -> Split:
-    """Remove the markers, but for those that are the subject's own number."""
-    markers = list(found)
-    while markers:
-        rest = _rest(name, markers)
-        if any(_identifies(token, constant) for token in _TOKEN.findall(rest)):
-            return Split(name, rest, tuple(markers))
-        with_digit = [span for span in markers if re.search("[0-9]", name[slice(*span)])]
-        if not with_digit:
+    studied = {name: scan for name in names if (scan := known(name))}
+    others = {name: ScanName(name, 0, len(name)) for name in names if name not in studied}
+    while others:
+        subjects = list(dict.fromkeys(scan.subject for scan in others.values()))
+        parts = {part.name: part for part in _taken_apart(subjects)}
+        if all(part.subject == subject for subject, part in parts.items()):
             break
-        markers.remove(with_digit[0])
-    return Split(name, name, ())
+        for name, scan in others.items():
+            part = parts[scan.subject]
+            others[name] = ScanName(name, scan.start + part.start, scan.start + part.end)
+    return [studied.get(name) or others[name] for name in names]
 
 
-def _before_date(name: str, constant: set[str]) -> Split:
-    """Remove a date and what follows it, such as the numbers of a series and an image."""
-    date = re.search(rf"(?<=[-_. ]){_DATE}(?![0-9])", name)
-    subject = name[: date.start()].rstrip("-_. +") if date else ""
-    if date and any(_identifies(token, constant) for token in _TOKEN.findall(subject)):
-        return Split(name, subject, (date.span(),))
-    return Split(name, name, ())
+def _taken_apart(names: Sequence[str]) -> list[ScanName]:
+    """Take names apart in the first way in which several have the same subject."""
+    constant = _shared(names)
+    after_marker = [_after_marker(name, constant) for name in names]
+    if _repeats(after_marker) and _are_markers(after_marker):
+        return after_marker
+    for scans, most in _ways(names, constant):
+        if _are_scans(scans, most):
+            return scans
+    return [ScanName(name, 0, len(name)) for name in names]
 
 
-def _without_words(name: str, markers: Sequence[tuple[int, int]]) -> Split:
-    """Remove the markers where first names, as in ``anna_tp1``, tell subjects apart."""
-    rest = _rest(name, markers)
-    if not markers or not rest or re.search("[0-9]", rest) or _GROUP.fullmatch(rest):
-        return Split(name, name, ())
-    return Split(name, rest, tuple(markers))
+def _ways(names: Sequence[str], constant: set[str]) -> Iterator[tuple[list[ScanName], int]]:
+    """Yield the names with the subject at their start, the longest first, with its most scans."""
+    numbered = {name: _numbered(name, constant) for name in names}
+    for number in reversed(range(max(map(len, numbered.values()), default=0))):
+        ends = [t[number].end() if t[number:] else len(name) for name, t in numbered.items()]
+        yield _cut(names, ends), MOST_SCANS
+    yield _cut(names, [_glued(name, tokens) for name, tokens in numbered.items()]), 0
+    yield _cut(names, [_before_marker(name, constant) for name in names]), 0
 
 
-def _without_number(names: Sequence[str], constant: set[str]) -> list[Split]:
-    """Remove the number that ends a name, or that precedes an end that all names have."""
-    tokens = [[*_TOKEN.finditer(name)] for name in names]
-    shared = 0
-    shortest = min((len(found) for found in tokens), default=0)
-    while shared < shortest and len({found[-1 - shared][0] for found in tokens}) == 1:
-        shared += 1
-    split = []
-    for name, found in zip(names, tokens, strict=True):
-        last = found[-1 - shared] if shared < len(found) else None
-        before = name[: last.start()].rstrip("-_. +") if last else ""
-        identified = any(_identifies(token, constant) for token in _TOKEN.findall(before))
-        if last and identified and re.fullmatch("[0-9]{1,2}", last[0]):
-            split.append(Split(name, before, (last.span(),)))
-        else:
-            split.append(Split(name, name, ()))
-    return split
+def _cut(names: Sequence[str], ends: Sequence[int]) -> list[ScanName]:
+    return [ScanName(name, 0, end) for name, end in zip(names, ends, strict=True)]
 
 
-def _identifies(token: str, constant: set[str]) -> bool:
-    has_digit = bool(re.search("[0-9]", token))
-    return has_digit and token not in constant and not _GROUP.fullmatch(token)
+def _repeats(scans: Sequence[ScanName]) -> bool:
+    return 1 < len({scan.subject for scan in scans}) < len(scans)
 
 
-def _rest(name: str, markers: Sequence[tuple[int, int]]) -> str:
-    """Return a name without its markers and the separators before them."""
-    kept, start = "", 0
-    for low, high in markers:
-        kept += name[start:low].rstrip("-_. +")
-        start = high
-    return (kept + name[start:]).strip("-_. +")
-
-
-def _template(one: Split, literal: bool, keep_tail: bool) -> str:
-    """Return the template of one name.
+def _are_scans(scans: Sequence[ScanName], most: int) -> bool:
+    """Return whether names with the same start are scans of a subject, not subjects of a site.
 
     Args:
-        one: the name, with markers.
-        literal: whether to keep the letters of a marker, as in ``MR{session}``.
-        keep_tail: whether to keep what follows the last marker, in place of a wildcard.
+        scans: the names.
+        most: scans of a subject, on average, whatever follows the subject.
     """
-    name = one.name
-    bids = _BIDS_SUBJECT.match(name)
-    before = name[: one.markers[0][0]].rstrip("-_. +")
-    start = bids.end() if bids else len(before)
-    text = "sub-{subject}" if bids else "{subject}" if before else ""
-    used: list[str] = []
-    for low, high in one.markers:
-        marker = _LETTERS.match(name, low, high)
-        word = marker[0] if literal and marker and marker.end() < high else ""
-        kind = marker[1].lower() if marker else ""
-        wildcard = kind if kind in ("run", "acq", "frame", "rec", "echo") else "session"
-        used.append(wildcard)
-        again = used.count(wildcard)
-        text += f"{name[start:low]}{word}{{{wildcard}{again if again > 1 else ''}}}"
-        start = high
-    tail = name[start:]
-    separator = tail[: len(tail) - len(tail.lstrip("-_. +"))]
-    if not before:
-        return f"{text}{separator}{{subject}}"
-    return text + (tail if keep_tail or not separator else f"{separator}{{rest}}")
+    if not _repeats(scans):
+        return False
+    groups = _groups(scans)
+    several = [members for members in groups.values() if members[1:]]
+    average = sum(map(len, several)) / len(several)
+    ends = {scan.name[scan.end :] for scan in scans if groups[scan.subject][1:]}
+    are_few = len(ends) <= len(groups) or (most > 0 and _all_marked(ends))
+    return average <= most or (average <= MOST_SCANS_OF_A_KIND and are_few)
+
+
+def _is_ambiguous(scans: Sequence[ScanName]) -> bool:
+    """Return whether it is unclear which part of the names is the subject.
+
+    What follows it may be subjects, as in ``s1_p1``, ``s2_p1``; or subjects may repeat a part.
+    """
+    groups = _groups([scan for scan in scans if not known(scan.name)])
+    if any(_MARKER_FIRST.fullmatch(f"{subject}_") for subject in groups):
+        return True
+    ends = [s.name[s.end :] for s in scans if len(groups.get(s.subject, ())) > 1]
+    if len(groups) <= len(set(ends)) < len(ends) and not _all_marked(ends):
+        return True
+    ways = _ways([*groups], _shared([*groups]))
+    return any(most and _are_scans(way, MOST_SCANS_OF_A_KIND) for way, most in ways)
+
+
+def _all_marked(ends: Iterable[str]) -> bool:
+    return all(not end or _MARKER_LAST.match(end) for end in ends)
+
+
+def _are_markers(scans: Sequence[ScanName]) -> bool:
+    """Return whether what precedes the subject is a marker rather than a subject itself."""
+    markers = {scan.name[: scan.start] for scan in scans}
+    subjects = {scan.subject for scan in scans}
+    numbered = [marker for marker in markers if re.search("[0-9]", marker)]
+    if all(_DATE_FIRST.match(marker) for marker in numbered):
+        return not numbered or not any(re.fullmatch("[0-9]{1,2}", s) for s in subjects)
+    return len(markers) < len(subjects)
+
+
+def _after_marker(name: str, constant: set[str]) -> ScanName:
+    """Return a name with what follows a marker at its start as the subject."""
+    start = 0
+    for token in _TOKEN.finditer(name):
+        start = token.start()
+        if token[0] not in constant or _MARKER_FIRST.match(name, start):
+            break
+    marker = _MARKER_FIRST.match(name, start)
+    return ScanName(name, marker.end() if marker else 0, len(name))
+
+
+def _before_marker(name: str, constant: set[str]) -> int:
+    """Return where a word that tells subjects apart ends, as in ``anna_tp1``."""
+    for marker in _MARKER_LAST.finditer(name):
+        if marker["marker"] not in constant:
+            before = name[: marker.start()]
+            return len(name if _GROUP.fullmatch(before) else before)
+    return len(name)
+
+
+def _numbered(name: str, constant: set[str]) -> list[re.Match[str]]:
+    """Return the tokens that may end what identifies a subject: those with a number."""
+    return [
+        token
+        for token in _TOKEN.finditer(name)
+        if re.search("[0-9]", token[0])
+        and token[0] not in constant
+        and not _GROUP.fullmatch(token[0])
+        and not _DATE_FIRST.fullmatch(token[0])
+    ]
+
+
+def _glued(name: str, numbered: Sequence[re.Match[str]]) -> int:
+    """Return where the number of a token such as ``001L`` ends."""
+    found = _GLUED.fullmatch(name, *numbered[0].span()) if numbered else None
+    return found.end(1) if found else len(name)
+
+
+def _shared(names: Sequence[str]) -> set[str]:
+    """Return the tokens that all names have."""
+    sets = [{token[0] for token in _TOKEN.finditer(name)} for name in names]
+    return set.intersection(*sets) if len(sets) > 1 else set()
+
+
+def _shape(text: str, letters: bool) -> str:
+    """Return a regular expression for texts with other numbers and, on demand, other letters."""
+    escaped = re.sub(r"([][.^$*+?{}()|\\])", r"\\\1", text)
+    escaped = re.sub(r"[A-Za-z]+", "<letters>", escaped) if letters else escaped
+    return re.sub(r"[0-9]+", "[0-9]+", escaped).replace("<letters>", "[A-Za-z]+")

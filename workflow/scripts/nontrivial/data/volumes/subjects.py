@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from nontrivial.data.excerpt import excerpt
 from nontrivial.data.sources import name_patterns
 from nontrivial.data.sources.locations import volume_name
+from nontrivial.data.sources.name_patterns import normalized
 from nontrivial.data.tables import read_tsv
 from nontrivial.data.volumes import pairs, sessions
 from nontrivial.data.volumes.pairs import Pair
@@ -39,7 +41,7 @@ def by_pattern(found: Sequence[Pair], pattern: str) -> list[Pair]:
     """
     compiled = compiled_pattern(pattern)
     group = 1 if compiled.groups else 0
-    matches = [compiled.search(pair.image.name) for pair in found]
+    matches = [compiled.search(normalized(pair.image.name)) for pair in found]
     named = [match[group] if match else None for match in matches]
     if without := [pair.image for pair, name in zip(found, named, strict=True) if not name]:
         raise UserError(
@@ -59,10 +61,12 @@ def by_table(found: Sequence[Pair], table: Path) -> list[Pair]:
     """
     of: dict[str, set[str]] = defaultdict(set)
     for row in read_tsv(table, ["image", "subject"]):
-        of[volume_name(Path(row["image"])) or row["image"]].add(row["subject"])
+        of[normalized(volume_name(Path(row["image"])) or row["image"])].add(
+            normalized(row["subject"])
+        )
     if twice := [name for name, subjects in of.items() if len(subjects) > 1]:
         raise UserError(f"{table}: image {excerpt(twice, 1)} has two subjects; keep one")
-    names = [volume_name(pair.image) or pair.name for pair in found]
+    names = [normalized(volume_name(pair.image) or pair.name) for pair in found]
     missing = [pair.image.name for pair, name in zip(found, names, strict=True) if name not in of]
     if missing:
         raise UserError(f"{table}: there is no row for image {excerpt(missing, 1)}; add one")
@@ -92,62 +96,118 @@ def check_sessions(found: Sequence[Pair], settings: dict, data_dir: Path) -> Non
     Raises:
         UserError: some do; the message contains the line of the configuration that groups them.
     """
-    names = list(dict.fromkeys(pair.subject for pair in found))
-    groups = sessions.alike(names)
+    groups = sessions.alike(_names(found))
     if not groups:
         return
     subject, members = next(iter(groups.items()))
     image_of = {pair.subject: pair.image for pair in reversed(found)}
-    more = f" (and {len(groups) - 1} more subjects likewise)" if len(groups) > 1 else ""
+    is_certain = all(sessions.known(one) for several in groups.values() for one in several)
+    verb = "are" if is_certain else "look like"
+    way_out = ". If each image is a subject of its own, set one_subject_per_file: true"
     raise UserError(
-        f"{image_of[members[0]]} and {image_of[members[1]].name} look like scans of one subject,"
-        f" {subject}{more}, so one subject could be in both train and test. Set"
-        f" {_grouping_line(found, names, settings, data_dir)}. If each image is a subject of its"
-        " own, set one_subject_per_file: true"
+        f"{image_of[members[0]]} and {image_of[members[1]].name} {verb} scans of one subject,"
+        f" {subject}{_more(groups)}, so one subject could be in both train and test."
+        f" {_grouping_line(found, settings, data_dir)}{'' if is_certain else way_out}"
     )
 
 
-def _grouping_line(found: Sequence[Pair], names: list[str], settings: dict, data_dir: Path) -> str:
-    """Return the line that groups the scans of each subject, after trying it on the files."""
-    for images, labels in _patterns(found, names, settings):
-        try:
-            grouped = pairs.from_patterns(images, labels, data_dir)
-        except UserError:
-            continue
-        subject_of = {pair.image: pair.subject for pair in grouped}
-        ours = {pair.subject: subject_of.get(pair.image) for pair in found}
-        if len(grouped) == len(found) and sessions.groups_alike(names, ours):
-            return f'images: "{images}" and labels: "{labels}"'
-    for expression in sessions.expressions(names):
-        try:
-            grouped = by_pattern(found, expression)
-        except UserError:
-            continue
-        ours = {old.subject: new.subject for old, new in zip(found, grouped, strict=True)}
-        if sessions.groups_alike(names, ours):
-            return f"subject_pattern: '{expression}'"
-    return "subject_table to a TSV file with the columns image and subject"
+def check_pattern(found: Sequence[Pair], pattern: str) -> None:
+    """Check that ``subject_pattern`` does not divide the scans of a subject of a well-known study.
+
+    Raises:
+        UserError: it does; the message contains a pattern that does not, if there is one.
+    """
+    if not (divided := _divided(found)):
+        return
+    subject, subjects = next(iter(divided.items()))
+    unnamed = [replace(pair, subject=volume_name(pair.image) or pair.name) for pair in found]
+    raise UserError(
+        f"subject_pattern: {pattern!r} makes {excerpt(subjects, 2)} of one subject,"
+        f" {subject}{_more(divided)}, so one subject could be in both train and test."
+        f" {_expression_line(unnamed)}"
+    )
 
 
-def _patterns(found: Sequence[Pair], names: list[str], settings: dict) -> list[tuple[str, str]]:
-    """Return patterns of images and labels to try: those in use, with ``{subject}`` replaced."""
-    images, labels = settings["images"], settings["labels"]
-    if not images:  # a decathlon folder lists its files
+def warnings(found: Sequence[Pair], settings: dict) -> list[str]:
+    """Return what may be wrong with subjects that keys assign, a sentence or two each.
+
+    ``one_subject_per_file`` is taken at its word.
+    """
+    if settings["one_subject_per_file"]:
         return []
-    if not name_patterns.is_pattern(images):
-        suffixes = {(_suffix(pair.image), _suffix(pair.label)) for pair in found}
-        if len(suffixes) > 1:
-            return []
-        ends = suffixes.pop()
-        images, labels = (
-            f"{folder.rstrip('/')}/{{subject}}{end}"
-            for folder, end in zip((images, labels), ends, strict=True)
-        )
+    keys = [key for key in ("table", "subject_pattern", "subject_table") if settings[key]]
+    groups = sessions.alike(_names(found)) or _divided(found)
+    if not keys or not groups:
+        return _repeated_subjects(found)
+    subject, members = next(iter(groups.items()))
     return [
-        (images.replace("{subject}", template), labels.replace("{subject}", template))
-        for template in sessions.templates(names)
+        f"{keys[0]} makes {excerpt(members, 2)} different subjects, which look like scans of one,"
+        f" {subject}{_more(groups)}. If so, one subject may be in both train and test; change"
+        f" {keys[0]}."
     ]
 
 
-def _suffix(path: Path) -> str:
-    return path.name[len(volume_name(path) or "") :]
+def _divided(found: Sequence[Pair]) -> dict[str, list[str]]:
+    """Return the known identifiers in file names to which several subjects belong, with these."""
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for pair in found:
+        scan = sessions.known(pair.image.name)
+        if scan and pair.subject not in subjects[scan.subject]:
+            subjects[scan.subject].append(pair.subject)
+    return {subject: several for subject, several in subjects.items() if several[1:]}
+
+
+def _repeated_subjects(found: Sequence[Pair]) -> list[str]:
+    """Warn of subjects of one name in several folders, such as sites, named by other wildcards."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for pair in found:
+        if pair.above and pair.above not in folders[pair.subject]:
+            folders[pair.subject].append(pair.above)
+    repeated = {subject: above for subject, above in folders.items() if above[1:]}
+    if not repeated:
+        return []
+    subject, above = next(iter(repeated.items()))
+    return [
+        f"Subject {subject}{_more(repeated)} is in several folders ({excerpt(above)}) and counts as"
+        " one subject. If each folder has subjects of its own, write another wildcard in place of"
+        " {subject} and set one_subject_per_file: true; with several images of a subject, list them"
+        " in a table."
+    ]
+
+
+def _more(groups: Sized) -> str:
+    return f" (and {len(groups) - 1} more subjects likewise)" if len(groups) > 1 else ""
+
+
+def _grouping_line(found: Sequence[Pair], settings: dict, data_dir: Path) -> str:
+    """Return what to set so that the scans of each subject are together, tried on the files."""
+    images, labels = settings["images"] or "", settings["labels"] or ""
+    if not name_patterns.is_pattern(images):
+        return _expression_line(found)
+    if template := sessions.template(_names(found)):
+        images, labels = (text.replace("{subject}", template) for text in (images, labels))
+        with suppress(UserError):
+            if _fits(found, pairs.from_patterns(images, labels, data_dir)):
+                return f'Set images: "{images}" and labels: "{labels}"'
+    return "Set table to a TSV file with the columns subject, image and label, without images"
+
+
+def _expression_line(found: Sequence[Pair]) -> str:
+    for expression in sessions.expressions(_names(found)):
+        with suppress(UserError):
+            if "'" not in expression and _fits(found, by_pattern(found, expression)):
+                return f"Set subject_pattern: '{expression}'"
+    return "Set subject_table to a TSV file with the columns image and subject"
+
+
+def _names(found: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys(pair.subject for pair in found))
+
+
+def _fits(found: Sequence[Pair], grouped: Sequence[Pair]) -> bool:
+    """Return whether new pairs of the same images put the scans of each subject together."""
+    subject_of = {pair.image: pair.subject for pair in grouped}
+    if subject_of.keys() != {pair.image for pair in found}:
+        return False
+    by_name = {pair.subject: subject_of[pair.image] for pair in found}
+    return sessions.groups_alike([*by_name], by_name)
