@@ -78,10 +78,10 @@ def write_folders(folder: Path, number: int = 4, suffix: str = ".nii.gz") -> lis
     return names
 
 
-def write_decathlon(folder: Path, numbers: list[int]) -> None:
+def write_decathlon(folder: Path, numbers: list[int], organ: str = "hippocampus") -> None:
     entries = []
     for number in numbers:
-        name = f"hippocampus_{number:03d}.nii.gz"
+        name = f"{organ}_{number:03d}.nii.gz"
         save_volume(folder / "imagesTr" / name, image_voxels(number))
         save_volume(folder / "labelsTr" / name, label_voxels())
         entries.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})

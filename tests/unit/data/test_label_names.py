@@ -34,8 +34,12 @@ def check(folder, classes, label_map=None, labels=NAMES):
         (["background", "posterior", "anterior"], {"0": 0, "1": 2, "2": 1}, NAMES),
         (["background", "front", "back"], {"0": 0, "1": 1, "2": 2}, NAMES),
         (["background", "x"], None, {}),
-        (["background", "x"], None, ["background", "y"]),
-        (["background", "x"], None, {"background": 0, "y": 1}),  # as nnU-Net writes them
+        (["background", "Y"], None, {"background": 0, "y": 1}),  # as nnU-Net writes them
+        (["background", "y", "z"], None, {"1": "y", "2": "z"}),
+        (["background", "y"], {"0": 0, "1": 1}, {"1": "y"}),
+        (["background", "y"], {"0": 0, "1": 1, "other": 0}, {"0": "b", "1": "y", "2": "z"}),
+        (["background", "z"], {"2": 1, "other": 0}, {"0": "b", "1": "y", "2": "z"}),
+        (["background", "y"], {"0": 0, "1": 1}, {"background": 0, "y": [1, 2]}),  # regions
     ],
 )
 def test_classes_that_fit(tmp_path, classes, label_map, labels):
@@ -75,6 +79,40 @@ def test_a_label_map_that_swaps_names(tmp_path):
     assert "write 1: 2" in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("label_map", "mapped"),
+    [({"0": 0, "1": 1, "other": 0}, "mapped to class 'bg'"), ({"0": 0, "1": 1}, "not mapped")],
+)
+def test_a_class_that_is_another_label(tmp_path, label_map, mapped):
+    labels = {"0": "background", "1": "liver", "2": "cancer"}
+    with pytest.raises(UserError, match=f"label 2 'cancer', which is {mapped}.* write 2: 1"):
+        check(tmp_path, ["bg", "cancer"], label_map, labels)
+
+
+@pytest.mark.parametrize("labels", [{"1": "liver", "2": "cancer"}, {"liver": 1, "cancer": 2}])
+def test_the_advice_without_a_background_is_right(tmp_path, labels):
+    with pytest.raises(UserError, match=r"write classes: \[background, liver, cancer\]"):
+        check(tmp_path, ["background", "cancer", "liver"], None, labels)
+    check(tmp_path, ["background", "liver", "cancer"], None, labels)
+
+
+def test_values_with_a_gap_need_a_map(tmp_path):
+    labels = {"0": "background", "1": "liver", "3": "cancer"}
+    with pytest.raises(UserError, match=r"cancer\] and label_map: \{0: 0, 1: 1, 3: 2\}"):
+        check(tmp_path, ["background", "liver", "cancer"], None, labels)
+    label_map = {"0": 0, "1": 1, "3": 2}
+    check(tmp_path, ["background", "liver", "cancer"], label_map, labels)
+
+
+@pytest.mark.parametrize(
+    "labels", [["background", "y"], {"background": 0, "y": [1, 2]}, {"a": 1, "b": 1}, "x"]
+)
+def test_names_that_cannot_be_compared_need_a_map(tmp_path, labels):
+    with pytest.raises(UserError, match=r'"labels" cannot be compared .* set label_map'):
+        check(tmp_path, ["background", "y"], None, labels)
+    check(tmp_path, ["background", "y"], {"0": 0, "1": 1}, labels)
+
+
 def add_names(folder):
     index = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**index, "labels": NAMES}))
@@ -84,8 +122,11 @@ def test_a_decathlon_folder_in_both_sources(tmp_path):
     task = tmp_path / "Task04_Hippocampus"
     write_decathlon(task, [1, 3, 5, 7])
     add_names(task)
+    own = tmp_path / "Task99_Own"
+    write_decathlon(own, [1, 3, 5, 7], "own")
+    add_names(own)
     swapped = ["background", "posterior", "anterior"]
-    decathlon = {"images": None, "labels": None, "decathlon": task.name}
+    decathlon = {"images": None, "labels": None, "decathlon": own.name}
     with pytest.raises(UserError, match="names the labels"):
         find_pairs(volume_settings(**decathlon, classes=swapped), tmp_path)
     settings = {key: volume_settings().get(key) for key in hippocampus.KEYS}

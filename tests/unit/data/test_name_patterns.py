@@ -1,5 +1,6 @@
 import re
 import string
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,9 @@ def test_what_is_written_by_a_pattern_is_found_by_it(tmp_path_factory, rows):
         ("images/{subject}{session}.nii", "two wildcards side by side"),
         ("images/{name}.nii", r"no \{subject\}"),
         ("images/{subject}.png", "must end in"),
+        ("images/*/{subject}.nii", r"'\*' is not a wildcard; write \{name\}"),
+        ("images/*.nii", r"'\*' is not a wildcard; write \{name\}"),
+        ("./labels/{subject}.nii", "images and labels are both"),
     ],
 )
 def test_broken_patterns_are_found_without_a_file(images, problem):
@@ -97,6 +101,28 @@ def test_images_and_labels_share_the_subject():
         check_settings(volume_settings(images="a/{subject}_{n}.nii", labels="b/{n}.nii"))
     with pytest.raises(UserError, match="wildcards in both, or name two folders"):
         check_settings(volume_settings(images="a/{subject}.nii", labels="b"))
+
+
+def test_images_and_labels_are_different_folders():
+    with pytest.raises(UserError, match="images and labels are both 'a/'"):
+        check_settings(volume_settings(images="a/", labels="a"))
+
+
+@pytest.mark.parametrize("form", ["images", "images/{subject}.nii"])
+def test_equal_names_in_other_unicode_forms_belong_together(tmp_path, form):
+    composed, decomposed = (unicodedata.normalize(kind, "Müller") for kind in ("NFC", "NFD"))
+    touch(tmp_path, f"images/{decomposed}.nii", f"labels/{composed}.nii")
+    settings = volume_settings(images=form, labels=form.replace("images", "labels"))
+    (pair,) = find_pairs(settings, tmp_path)
+    assert pair.image.name == f"{decomposed}.nii"
+    assert pair.label.name == f"{composed}.nii"
+
+
+def test_sessions_of_a_subject_in_two_unicode_forms(tmp_path):
+    composed, decomposed = (unicodedata.normalize(kind, "Müller") for kind in ("NFC", "NFD"))
+    touch(tmp_path, *(f"{k}/{n}.nii" for k in "il" for n in (f"{composed}_1", f"{decomposed}_2")))
+    settings = volume_settings(images="i/{subject}_{n}.nii", labels="l/{subject}_{n}.nii")
+    assert {pair.subject for pair in find_pairs(settings, tmp_path)} == {composed}
 
 
 def test_pairs_of_sessions(tmp_path):

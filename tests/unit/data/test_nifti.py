@@ -131,7 +131,7 @@ def test_all_sessions_of_a_subject_are_in_one_split(tmp_path):
         name = f"sub-{number // 2:02d}_ses-{number % 2}.nii.gz"
         raw.save_volume(tmp_path / "images" / name, raw.image_voxels(number))
         raw.save_volume(tmp_path / "labels" / name, raw.label_voxels())
-    refuse(tmp_path, r"images: \"images/sub-\{subject\}_ses-\{session\}\.nii\.gz\"")
+    refuse(tmp_path, r"are scans of one subject, sub-00 .* subject_pattern: '\^\(sub-")
     pattern = "sub-{subject}_ses-{session}.nii.gz"
     out = prepare(tmp_path, images=f"images/{pattern}", labels=f"labels/{pattern}")
     found = [row for split in SPLITS for row in rows(out, split)]
@@ -149,6 +149,15 @@ def test_a_pattern_in_place_of_folders_prepares_the_same_data(tmp_path):
     first = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     prepare(tmp_path, images="images/{subject}.nii.gz", labels="labels/{subject}.nii.gz")
     assert {path: path.read_bytes() for path in first} == first
+
+
+def test_warnings_of_subjects_are_in_the_summary(tmp_path):
+    names = [f"P{s:02d}_v{v}_x" for s in (1, 2, 3, 4) for v in (1, 2)]
+    for number, name in enumerate(names):
+        raw.save_volume(tmp_path / "images" / f"{name}.nii", raw.image_voxels(number))
+        raw.save_volume(tmp_path / "labels" / f"{name}.nii", raw.label_voxels())
+    out = prepare(tmp_path, subject_pattern="^(.*)_x")
+    assert "P01_v1, P01_v2 different subjects" in (out / "preparation.json").read_text()
 
 
 def test_subjects_by_pattern_and_by_table(tmp_path):
@@ -293,6 +302,19 @@ def test_invalid_tables(tmp_path, text, problem):
     refuse(tmp_path, problem, images=None, labels=None, table="t1.tsv")
 
 
+def test_spaces_around_cells_of_a_table(tmp_path):
+    changes = table(tmp_path, subjects=["a", "a ", " b", "c"])
+    out = prepare(tmp_path, **changes)
+    assert {row["subject"] for s in SPLITS for row in rows(out, s)} == set("abc")
+
+
+def test_an_image_under_two_spellings(tmp_path):
+    changes = table(tmp_path)
+    path = tmp_path / "t1.tsv"
+    path.write_text(path.read_text().replace("images/brain_01", "labels/../images/brain_00"))
+    refuse(tmp_path, r"lists the image .*images/brain_00.nii.gz twice", **changes)
+
+
 def test_a_folder_instead_of_a_table(tmp_path):
     (tmp_path / "t1.tsv").mkdir()
     refuse(tmp_path, "t1.tsv: cannot be read", images=None, labels=None, table="t1.tsv")
@@ -397,7 +419,7 @@ def test_a_damaged_decathlon_index(tmp_path, text):
 
 
 def test_decathlon_folder(tmp_path):
-    raw.write_decathlon(tmp_path / "task", [1, 3, 4])
+    raw.write_decathlon(tmp_path / "task", [1, 3, 4], "spleen")
     index = json.loads((tmp_path / "task" / "dataset.json").read_text())
     out = prepare(tmp_path, images=None, labels=None, decathlon="task")
     assert len(rows(out, "train")) == raw.SHAPE[1] * (len(index["training"]) - 2)

@@ -9,14 +9,18 @@ import re
 from pathlib import Path
 
 from nontrivial.data.sources import name_patterns
-from nontrivial.data.sources.locations import DECATHLON_HIPPOCAMPUS, check_fetched, check_there
+from nontrivial.data.sources.locations import (
+    DECATHLON_HIPPOCAMPUS,
+    check_fetched,
+    check_there,
+    volume_name,
+)
 from nontrivial.data.sources.name_patterns import SUBJECT
 from nontrivial.data.volumes import pairs, subjects
 from nontrivial.data.volumes.label_names import check_names
 from nontrivial.data.volumes.pairs import Pair
 from nontrivial.errors import UserError
 
-RULES = ("subject_pattern", "subject_table", "one_subject_per_file")
 HIPPOCAMPUS_NAME = re.compile(r"hippocampus_\d+")  # of a volume of Task04
 
 
@@ -70,8 +74,6 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         return pairs.from_table(data_dir / settings["table"])
     if settings["decathlon"]:
         found = from_decathlon(data_dir / settings["decathlon"], settings)
-        if not any(settings[key] for key in RULES):
-            _check_not_hippocampus(found, data_dir / settings["decathlon"])
     elif is_pattern:
         found = pairs.from_patterns(settings["images"], settings["labels"], data_dir)
     else:
@@ -84,6 +86,7 @@ def find_pairs(settings: dict, data_dir: Path) -> list[Pair]:
         return subjects.by_table(found, data_dir / settings["subject_table"])
     if settings["one_subject_per_file"]:
         return subjects.each_file(found)
+    _check_not_hippocampus(found)
     subjects.check_sessions(found, settings, data_dir)
     return found
 
@@ -99,10 +102,11 @@ def from_decathlon(folder: Path, settings: dict) -> list[Pair]:
     return found
 
 
-def _check_not_hippocampus(found: list[Pair], folder: Path) -> None:
-    if all(HIPPOCAMPUS_NAME.fullmatch(pair.name) for pair in found):
+def _check_not_hippocampus(found: list[Pair]) -> None:
+    volumes = [(pair.image.parent, volume_name(pair.image) or "") for pair in found]
+    if all(folder.name == "imagesTr" and HIPPOCAMPUS_NAME.fullmatch(n) for folder, n in volumes):
         raise UserError(
-            f"{folder}: two volumes are of one subject, which names like {found[0].name} do not"
+            f"{volumes[0][0]}: two volumes are of one subject, which names like {volumes[0][1]} do not"
             f" tell; use `source: hippocampus`, with {DECATHLON_HIPPOCAMPUS} in data_dir"
         )
 

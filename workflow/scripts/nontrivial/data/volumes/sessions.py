@@ -7,7 +7,7 @@ precedes the subject; and a subject that precedes anything else, in names that r
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # Scans of one subject, on average; more names alike share a site or a study.
@@ -202,10 +202,10 @@ def _are_scans(scans: Sequence[ScanName], most: int) -> bool:
     if not _repeats(scans):
         return False
     groups = _groups(scans)
-    several = [members for members in groups.values() if members[1:]]
-    average = sum(map(len, several)) / len(several)
-    ends = {scan.name[scan.end :] for scan in scans if groups[scan.subject][1:]}
-    are_few = len(ends) <= len(groups) or (most > 0 and _all_marked(ends))
+    repeated = [scan for scan in scans if groups[scan.subject][1:]]
+    average = len(repeated) / len({scan.subject for scan in repeated})
+    ends = {scan.name[scan.end :] for scan in repeated}
+    are_few = len(ends) <= len(groups) or (most > 0 and _are_marked(repeated))
     return average <= most or (average <= MOST_SCANS_OF_A_KIND and are_few)
 
 
@@ -217,15 +217,19 @@ def _is_ambiguous(scans: Sequence[ScanName]) -> bool:
     groups = _groups([scan for scan in scans if not known(scan.name)])
     if any(_MARKER_FIRST.fullmatch(f"{subject}_") for subject in groups):
         return True
-    ends = [s.name[s.end :] for s in scans if len(groups.get(s.subject, ())) > 1]
-    if len(groups) <= len(set(ends)) < len(ends) and not _all_marked(ends):
+    repeated = [scan for scan in scans if len(groups.get(scan.subject, ())) > 1]
+    ends = {scan.name[scan.end :] for scan in repeated}
+    if len(groups) <= len(ends) < len(repeated) and not _are_marked(repeated):
         return True
     ways = _ways([*groups], _shared([*groups]))
     return any(most and _are_scans(way, MOST_SCANS_OF_A_KIND) for way, most in ways)
 
 
-def _all_marked(ends: Iterable[str]) -> bool:
-    return all(not end or _MARKER_LAST.match(end) for end in ends)
+def _are_marked(scans: Sequence[ScanName]) -> bool:
+    """Return whether a marker, which not all names have, follows the subject in every name."""
+    constant = _shared([scan.name for scan in scans])
+    ends = {scan.name[scan.end :] for scan in scans}
+    return all(not end or _markers(end, constant) for end in ends)
 
 
 def _are_markers(scans: Sequence[ScanName]) -> bool:
@@ -251,11 +255,13 @@ def _after_marker(name: str, constant: set[str]) -> ScanName:
 
 def _before_marker(name: str, constant: set[str]) -> int:
     """Return where a word that tells subjects apart ends, as in ``anna_tp1``."""
-    for marker in _MARKER_LAST.finditer(name):
-        if marker["marker"] not in constant:
-            before = name[: marker.start()]
-            return len(name if _GROUP.fullmatch(before) else before)
-    return len(name)
+    markers = [marker.start() for marker in _markers(name, constant)]
+    return markers[0] if markers and not _GROUP.fullmatch(name[: markers[0]]) else len(name)
+
+
+def _markers(text: str, constant: set[str]) -> list[re.Match[str]]:
+    found = _MARKER_LAST.finditer(text)
+    return [match for match in found if match["marker"] not in constant]
 
 
 def _numbered(name: str, constant: set[str]) -> list[re.Match[str]]:

@@ -136,9 +136,11 @@ def warnings(found: Sequence[Pair], settings: dict) -> list[str]:
     if settings["one_subject_per_file"]:
         return []
     keys = [key for key in ("table", "subject_pattern", "subject_table") if settings[key]]
-    groups = sessions.alike(_names(found)) or _divided(found)
-    if not keys or not groups:
+    if not keys:
         return _repeated_subjects(found)
+    groups = sessions.alike(_names(found)) or _divided(found)
+    if not groups:
+        return []
     subject, members = next(iter(groups.items()))
     return [
         f"{keys[0]} makes {excerpt(members, 2)} different subjects, which look like scans of one,"
