@@ -143,6 +143,8 @@ def refused(workflow, changes, *arguments):
         ({"subject_table": "who.tsv"}, "raw/who.tsv: no such file"),
         ({"images": "images/{subject", "labels": "labels/{subject}.nii.gz"}, "brace without"),
         ({"images": "images/{subject}.nii", "labels": "labels/{subject}.nii"}, "no file matches"),
+        ({"images": "images", "labels": "images"}, "images and labels are both 'images'"),
+        ({"images": "*/{subject}.nii", "labels": "l/{subject}.nii"}, "'*' is not a wildcard"),
         ({"subject_pattern": "("}, "is not a regular expression"),
         ({"subject_pattern": "x"}, "s00.nii.gz (and 11 more): its name does not match"),
         ({"label_map": {0: 0, 1: 2}}, "1 is mapped to 2, which is not a class"),
@@ -196,17 +198,24 @@ def test_a_dry_run_finds_scans_of_one_subject_and_their_pattern(workflow):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"voxels")
     folders = {kind: f"scans/{kind}" for kind in ("images", "labels")}
-    patterns = {kind: f"{name}/{{subject}}_MR{{session}}.nii.gz" for kind, name in folders.items()}
     output = refused(workflow, folders)
     assert "(and 2 more subjects likewise)" in output
-    assert f'images: "{patterns["images"]}" and labels: "{patterns["labels"]}"' in output
-    config = copy.deepcopy(CONFIG)
-    config["datasets"]["t1"] |= patterns
-    workflow.config = config
-    assert "prepare t1" in workflow.stale()
-    config["datasets"]["t1"] |= folders | {"one_subject_per_file": True}
-    workflow.config = config
-    assert "prepare t1" in workflow.stale()
+    assert "Set subject_pattern: '(OAS[123]_?[0-9]{4})'" in output
+    names = [f"OAS1_{number // 2:04d}_MR{number % 2}" for number in range(6)]
+    rows = "".join(f"{name}\t{name}\n" for name in names)
+    workflow.path("raw/who.tsv").write_text("image\tsubject\n" + rows)
+    for rule, warns in (
+        ({"subject_pattern": "(OAS[123]_?[0-9]{4})"}, False),
+        ({"subject_table": "who.tsv"}, True),
+        ({"one_subject_per_file": True}, False),
+    ):
+        config = copy.deepcopy(CONFIG)
+        config["datasets"]["t1"] |= folders | rule
+        workflow.config = config
+        assert "prepare t1" in workflow.stale()
+        done = workflow.snakemake("-n")
+        said = done.stdout + done.stderr
+        assert said.count("subject_table makes OAS1_0000_MR0, OAS1_0000_MR1") == warns
 
 
 def test_one_data_set_does_not_need_the_files_of_another(workflow):

@@ -106,8 +106,8 @@ def _check_not_hippocampus(found: list[Pair]) -> None:
     volumes = [(pair.image.parent, volume_name(pair.image) or "") for pair in found]
     if all(folder.name == "imagesTr" and HIPPOCAMPUS_NAME.fullmatch(n) for folder, n in volumes):
         raise UserError(
-            f"{volumes[0][0]}: two volumes are of one subject, which names like {volumes[0][1]} do not"
-            f" tell; use `source: hippocampus`, with {DECATHLON_HIPPOCAMPUS} in data_dir"
+            f"{volumes[0][0]}: two volumes are of one subject, which names such as {volumes[0][1]}"
+            f" do not tell; use `source: hippocampus`, with {DECATHLON_HIPPOCAMPUS} in data_dir"
         )
 
 
