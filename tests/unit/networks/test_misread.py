@@ -1,39 +1,146 @@
 """Convolutions that torch may compute from the wrong memory."""
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nontrivial.networks.misread import computed_safely, dilates_one_tap, may_skip_rows
+from nontrivial.networks.misread import SafeConvolutions
 
-pairs = [
-    (nn.Conv2d(1, 4, 3, (1, 2)), True),
-    (nn.Conv2d(3, 6, 3, (1, 2), groups=3), True),
-    (nn.Conv2d(2, 4, 3, (1, 2)), False),
-    (nn.Conv2d(1, 4, (3, 1), (1, 2)), False),
-    (nn.Conv2d(1, 4, 3, (2, 2)), False),
-    (nn.Conv2d(1, 4, 3, (2, 1)), False),
-    (nn.Conv1d(1, 4, 3, 2), False),
-    (nn.ConvTranspose2d(1, 4, 3, (1, 2)), False),
+ONE_COLUMN = nn.Conv2d(1, 4, (3, 6), (1, 3), bias=False), (9, 7)
+ONE_COLUMN_3D = nn.Conv3d(1, 4, (2, 3, 6), (1, 1, 3)), (4, 9, 7)
+ONE_DEPTH = nn.Conv3d(1, 4, 3, padding=1), (1, 9, 7)
+
+cases = [
+    (*ONE_COLUMN, True),
+    (nn.Conv2d(3, 6, 3, (1, 2), groups=3), (9, 4), True),
+    (nn.Conv2d(1, 4, 3, (1, 2)), (9, 5), False),  # two columns
+    (nn.Conv2d(1, 4, 3, (1, 2)), (3, 4), False),  # one row
+    (nn.Conv2d(2, 4, 3, (1, 2)), (9, 4), False),
+    (nn.Conv2d(1, 4, (3, 1), (1, 2)), (9, 2), False),
+    (nn.Conv2d(1, 4, 3, (2, 2)), (9, 4), False),
+    (nn.Conv2d(1, 4, 3, (2, 1)), (9, 3), False),
+    (nn.Conv1d(1, 4, 3, 2), (4,), False),
+    (nn.ConvTranspose2d(1, 1, 3, (1, 2), (0, 1)), (9, 1), False),
+    (*ONE_COLUMN_3D, True),
+    (nn.Conv3d(1, 4, (2, 3, 6), (3, 1, 3)), (4, 9, 7), True),
+    (nn.Conv3d(1, 4, (2, 3, 6), (1, 2, 3)), (4, 9, 7), False),
+    (*ONE_DEPTH, True),
+    (nn.Conv3d(2, 4, 3, groups=2, padding=1), (1, 9, 7), True),
+    (nn.Conv3d(1, 4, 3, padding=1), (2, 9, 7), False),
+    (nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)), (1, 9, 7), False),
+    (nn.Conv3d(2, 4, 3, padding=1), (1, 9, 7), False),
 ]
 
 
-@pytest.mark.parametrize(("module", "expected"), pairs, ids=str)
-def test_which_convolutions_may_skip_rows(module, expected):
-    assert may_skip_rows(module) == expected
-    assert not dilates_one_tap(module)
+def channels_last(module, size, dtype=torch.float32):
+    """Return (a copy of a convolution, images), both in channels-last memory."""
+    torch.manual_seed(0)
+    formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+    layout = {"memory_format": formats[len(size)]} if len(size) > 1 else {}
+    images = torch.randn(2, module.in_channels, *size)
+    return copy.deepcopy(module).to(dtype, **layout), images.to(dtype).clone(**layout)
 
 
-def test_which_convolutions_dilate_one_tap():
-    assert dilates_one_tap(nn.Conv2d(4, 4, (3, 1), 2, dilation=2))
-    assert not dilates_one_tap(nn.Conv2d(4, 4, (3, 1), (2, 1), dilation=2))
-    assert not dilates_one_tap(nn.Conv2d(4, 4, (3, 1), 2, dilation=(2, 1)))
+class Reaching(TorchDispatchMode):
+    """Records the arguments with which convolutions reach torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "convolution" in func.name():
+            self.calls.append(args)
+        return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("stride", [(1, 3), (3, 3)])
-def test_only_a_network_that_holds_one_runs_without_onednn(stride):
-    model = nn.Sequential(nn.Conv2d(1, 1, 5, stride))
-    before = torch.backends.mkldnn.enabled
-    with computed_safely(model):
-        assert torch.backends.mkldnn.enabled == (before and stride == (3, 3))
-    assert torch.backends.mkldnn.enabled == before
+def is_row_major(tensor):
+    return tensor.stride() == torch.empty(tensor.shape).stride()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("module", "size", "expected"), cases, ids=str)
+def test_only_what_is_misread_is_computed_in_row_major_memory(module, size, expected):
+    module, images = channels_last(module, size)
+    with Reaching() as reaching, SafeConvolutions() as calls:
+        module(images)
+    ((found, weight, *_),) = reaching.calls
+    assert len(calls.misread) == expected
+    assert not calls.dilating
+    if expected:
+        assert is_row_major(found)
+        assert is_row_major(weight)
+    else:
+        assert found.stride() == images.stride()
+        assert weight is module.weight
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("module", "size"), [ONE_COLUMN, ONE_COLUMN_3D, ONE_DEPTH], ids=["2-D", "3-D", "one depth"]
+)
+def test_what_is_misread_is_right(module, size, dtype):
+    module, images = channels_last(module, size, dtype)
+    with SafeConvolutions():
+        found = module(images).double()
+    expected = module.double()(images.double())
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+def convolve(images, weight):
+    return F.conv2d(images, weight, None, (1, 3))
+
+
+def by_lists_of_one(images, weight):
+    return torch.convolution(images, weight, None, (1, 3), (0,), (1,), False, (0,), 1)
+
+
+def conditionally(images, weight):
+    branches = convolve, lambda x, w: 2 * convolve(x, w)
+    return torch.cond(images.sum() < 1e9, *branches, (images, weight))
+
+
+ways = {
+    "a function": convolve,
+    "padding by name": lambda x, w: F.conv2d(x, w, None, (1, 3), "valid"),
+    "one image": lambda x, w: torch.stack([convolve(image, w) for image in x]),
+    "an operator": lambda x, w: torch.ops.aten.conv2d(x, w, None, (1, 3)),
+    "lists of one": by_lists_of_one,
+    "a trace": None,
+    "torch.cond": conditionally,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.jit.trace
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("way", ways)
+def test_whoever_calls_a_convolution(way, mode):
+    module, images = channels_last(*ONE_COLUMN)
+    weight = module.weight.detach()
+    function = ways[way] or torch.jit.trace(convolve, (images, weight))
+    with mode():
+        expected = convolve(images.double(), weight.double())
+        with SafeConvolutions() as calls:
+            found = function(images, weight)
+    assert calls.misread
+    torch.testing.assert_close(found.double(), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("stride", "dilation", "expected"),
+    [(2, 2, [2, 1]), ((2, 1), 2, [2, 2]), (2, (2, 1), [2, 1])],
+)
+def test_one_tap_with_a_stride_has_no_dilation(stride, dilation, expected):
+    module = nn.Conv2d(4, 4, (3, 1), stride, dilation=dilation)
+    with Reaching() as reaching, SafeConvolutions() as calls:
+        module(torch.randn(2, 4, 9, 9))
+    ((*_, reached, _, _, _),) = reaching.calls
+    assert list(reached) == expected
+    assert len(calls.dilating) == (expected != list(module.dilation))
+    assert not calls.misread

@@ -19,7 +19,7 @@ from nontrivial.networks.convolutions import (
     structure,
 )
 from nontrivial.networks.kernel_table import Kernel
-from nontrivial.networks.misread import dilates_one_tap, may_skip_rows
+from nontrivial.networks.misread import SafeConvolutions
 
 log = logging.getLogger("nontrivial")
 
@@ -131,23 +131,31 @@ def refuse_computed_weights(model: nn.Module) -> None:
 
 def warn_of_misread_memory(model: nn.Module, channels: int, size: tuple[int, int]) -> None:
     """Warn of the convolutions that torch may compute from the wrong memory in bf16 on a CPU."""
-    calls = forward_calls(model, channels, size)
-    one_column = [call for call in calls if call.output_size[0] > 1 == call.output_size[-1]]
-    for path, module in forward_order(one_column).items():
-        if may_skip_rows(module):
-            log.warning(
-                "%s: on a CPU with AVX-512, torch 2.14 computes wrong outputs for this convolution"
-                " in bf16 (one input channel per group, a stride along columns only, an output of"
-                " one column); train on a GPU or in fp32",
-                path,
-            )
-    for path, module in forward_order(calls).items():
-        if dilates_one_tap(module):
-            log.warning(
-                "%s: on a CPU, torch 2.14 may crash in bf16, because one tap has a dilation and a"
-                " stride; set the dilation to 1 along that axis, which computes the same",
-                path,
-            )
+    model.eval()
+    with torch.no_grad(), SafeConvolutions() as calls:
+        model(torch.zeros(1, channels, *size))
+    for name in _owners(model, calls.misread):
+        log.warning(
+            "%s: on a CPU with AVX-512, torch 2.14 computes wrong outputs for this convolution"
+            " in bf16 (one input channel per group, and an output of one column with a stride"
+            " along columns only, or padded images of depth one); train on a GPU or in fp32",
+            name,
+        )
+    for name in _owners(model, calls.dilating):
+        log.warning(
+            "%s: on a CPU, torch 2.14 may crash in bf16, because one tap has a dilation and a"
+            " stride; set the dilation to 1 along that axis, which computes the same",
+            name,
+        )
+
+
+def _owners(model: nn.Module, weights: list[Tensor]) -> list[str]:
+    """Return the modules of some weights, each once; a computed one is named by its shape."""
+    names = {id(p): name.removesuffix(".weight") for name, p in model.named_parameters()}
+    found = (
+        names.get(id(weight), f"a computed kernel {tuple(weight.shape)}") for weight in weights
+    )
+    return list(dict.fromkeys(found))
 
 
 def refuse_unsaved_state(model: nn.Module) -> None:

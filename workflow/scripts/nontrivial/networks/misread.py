@@ -1,52 +1,109 @@
 """Convolutions that torch 2.14 may compute from the wrong memory, on a CPU with AVX-512.
 
-Both faults are oneDNN 3.12's, and need images or weights in channels-last memory:
+The faults are oneDNN 3.12's, and need images or weights in channels-last memory. The first two
+need one input channel per group and a kernel of several columns:
 
-- One input channel per group, an output of one column, a stride of (1, more than 1). oneDNN takes
-  a wrong step from one row of the output to the next, so all but the first come from other rows,
-  or from uninitialized memory. In fp32 only with one group.
+- An output of one column, in 2-D or 3-D, and a stride along columns but not along rows. oneDNN
+  takes a wrong step from one row of the output to the next, so all but the first come from other
+  rows, or from uninitialized memory. In fp32 only with one group.
+- In 3-D, images of depth one that are padded along their depth. In bf16 only.
 - One tap along an axis with a dilation and a stride. In bf16, this sometimes ends the process.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nontrivial.networks.convolutions import convolutions
-
-
-def may_be_misread(module: _ConvNd) -> bool:
-    """Return whether torch may compute a convolution from the wrong memory for some map."""
-    return may_skip_rows(module) or dilates_one_tap(module)
-
-
-def may_skip_rows(module: _ConvNd) -> bool:
-    """Return whether outputs of one column would be wrong."""
-    if not isinstance(module, nn.Conv2d) or module.in_channels != module.groups:
-        return False
-    return module.kernel_size[1] > 1 and module.stride[0] == 1 < module.stride[1]
+_aten = torch.ops.aten
+# Every convolution becomes a call of the first, or of the second if torch.jit.trace recorded it.
+_CONVOLUTIONS = (_aten.convolution, _aten._convolution)
+_TRANSPOSED = 6  # position among their arguments
+# In inference mode, torch dispatches these before what they call.
+_CALLING_THEM = (_aten.conv1d, _aten.conv2d, _aten.conv3d, _aten._convolution_mode)
 
 
-def dilates_one_tap(module: _ConvNd) -> bool:
-    """Return whether one tap along an axis has a dilation, which has no effect, and a stride."""
-    if not isinstance(module, nn.Conv2d):
-        return False
-    axes = zip(module.kernel_size, module.dilation, module.stride, strict=True)
-    return any(taps == 1 and dilation > 1 and stride > 1 for taps, dilation, stride in axes)
+class SafeConvolutions(TorchDispatchMode):
+    """Computes every convolution from the right memory, whoever calls it inside the block.
+
+    Convolutions that torch computes correctly are not changed.
+
+    Attributes:
+        misread: weights of the calls that torch may compute wrongly.
+        dilating: weights of the calls whose dilation of a single tap may end the process.
+    """
+
+    supports_higher_order_operators = True  # torch refuses torch.cond otherwise
+
+    def __init__(self) -> None:
+        """Start with no calls."""
+        super().__init__()
+        self.misread: list[Tensor] = []
+        self.dilating: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call an operator, with safe arguments if it is a convolution."""
+        kwargs = kwargs or {}
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            args = tuple(self._guarded(part) if callable(part) else part for part in args)
+        elif func.overloadpacket in _CALLING_THEM:
+            with self:
+                return func.decompose(*args, **kwargs)
+        elif func.overloadpacket in _CONVOLUTIONS and not args[_TRANSPOSED] and args[0].is_cpu:
+            args = self._safe(*args)
+        return func(*args, **kwargs)
+
+    def _guarded(self, function: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return call
+
+    def _safe(
+        self,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: list[int],
+        padding: list[int],
+        dilation: list[int],
+        *rest: Any,
+    ) -> tuple:
+        """Return the arguments of a convolution with which torch computes it correctly."""
+        sides = weight.ndim - 2
+        # A list of one stands for all axes.
+        stride, padding, dilation = (
+            part * sides if len(part) == 1 else part for part in (stride, padding, dilation)
+        )
+        axes = list(zip(images.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True))
+        if any(taps == 1 and step > 1 and rate > 1 for _, taps, step, _, rate in axes):
+            self.dilating.append(weight)
+            dilation = [1 if taps == 1 else rate for _, taps, _, _, rate in axes]
+        outputs = [
+            (length + 2 * zeros - rate * (taps - 1) - 1) // step + 1
+            for length, taps, step, zeros, rate in axes
+        ]
+        skips_rows = sides > 1 and stride[-2] == 1 < stride[-1] and outputs[-1] == 1 < outputs[-2]
+        pads_one_depth = sides == 3 and images.shape[2] == 1 and padding[0] > 0
+        if weight.shape[1] == 1 < weight.shape[-1] and (skips_rows or pads_one_depth):
+            self.misread.append(weight)
+            images, weight = row_major(images), row_major(weight)
+        return (images, weight, bias, stride, padding, dilation, *rest)
 
 
-@contextmanager
-def computed_safely(model: nn.Module) -> Iterator[None]:
-    """Run a network that holds such a convolution without oneDNN, inside the block."""
-    onednn: Any = torch.backends.mkldnn
-    before = onednn.enabled
-    if any(map(may_be_misread, convolutions(model).values())):
-        onednn.enabled = False
-    try:
-        yield
-    finally:
-        onednn.enabled = before
+def row_major(tensor: Tensor) -> Tensor:
+    """Return a tensor with the strides of a new one.
+
+    ``contiguous`` keeps any stride of an axis of length one, so images of one channel may stay
+    channels last, and torch convolves them as such.
+    """
+    return tensor.reshape(-1).view(tensor.shape)

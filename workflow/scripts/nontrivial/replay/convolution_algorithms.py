@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nontrivial.networks.misread import row_major
 from nontrivial.networks.tap_geometry import TapGeometry
 from nontrivial.replay import winograd
 from nontrivial.replay.graph import ConvolutionOptions, Operation
@@ -64,15 +65,6 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def row_major(tensor: Tensor) -> Tensor:
-    """Return a tensor with the strides of a new one.
-
-    ``contiguous`` keeps any stride of an axis of length one, so images of one channel may stay
-    channels last, and torch convolves them as such.
-    """
-    return tensor.reshape(-1).view(tensor.shape)
-
-
 def _as_called(operation: Operation, weight: Tensor, bias: Tensor) -> Convolution:
     return lambda images: operation.function(images, weight, bias)
 
@@ -83,21 +75,12 @@ def _direct(
     live = [axis.live_range() for axis in axes]
     for dim, part in enumerate(live, start=2):
         weight = weight.narrow(dim, part.first, part.count)
-    arranged = row_major if _is_misread(axes, options) else channels_last
-    weight = arranged(weight)
+    weight = channels_last(weight)
     function = _FUNCTIONS[len(axes)]
     padding = tuple(part.padding for part in live)
     dilation = tuple(part.dilation for part in live)
     rest = (options.stride, padding, dilation, options.groups)
-    return lambda images: function(arranged(images), weight, bias, *rest)
-
-
-def _is_misread(axes: tuple[TapGeometry, ...], options: ConvolutionOptions) -> bool:
-    """Return whether torch may misread channels-last images, see networks/misread.py.
-
-    It misreads one channel per group. With more, one column is too small for the format to matter.
-    """
-    return axes[-1].positions == 1 and options.stride[-1] > 1
+    return lambda images: function(channels_last(images), weight, bias, *rest)
 
 
 def _dense(weight: Tensor, bias: Tensor, axes: tuple[TapGeometry, ...]) -> Convolution:

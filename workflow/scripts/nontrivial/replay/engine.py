@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nontrivial.errors import UserError
 from nontrivial.execution.device import arithmetic
-from nontrivial.networks.misread import computed_safely
+from nontrivial.networks.misread import SafeConvolutions
 from nontrivial.replay.cost import Cost, count_multiply_accumulates
 from nontrivial.replay.folding import fold
 from nontrivial.replay.full_passes import FullPasses
@@ -113,13 +113,13 @@ class Replay:
             return arithmetic(device, precision)
 
         @contextmanager
-        def context_of_the_network() -> Iterator[None]:
-            with context(), computed_safely(model):
+        def safe_context() -> Iterator[None]:
+            with context(), SafeConvolutions():
                 yield
 
         self.cost: Cost | None = None
         try:
-            with torch.inference_mode(False), computed_safely(model):
+            with torch.inference_mode(False), SafeConvolutions() as calls:
                 graph = trace(model, sample_shape)
                 zeroed = {name: _indices(graph, chosen) for name, chosen in weights.items()}
         except UntraceableError as error:
@@ -130,9 +130,9 @@ class Replay:
                 error,
                 len(targets),
             )
-            passes = FullPasses(model, targets, context_of_the_network)
+            passes = FullPasses(model, targets, safe_context)
             self._run = passes.run
-            with computed_safely(model):
+            with SafeConvolutions():
                 self.statuses = passes.statuses(sample_shape)
             self.method = "full passes"
             return
@@ -150,7 +150,7 @@ class Replay:
             folded,
             values,
             TensorOptions(device, dtype),
-            context_of_the_network if reference else context,
+            safe_context if calls.misread or calls.dilating else context,
             batch_size,
             STACK_BYTES if stack_bytes is None else stack_bytes,
             reference,

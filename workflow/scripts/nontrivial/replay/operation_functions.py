@@ -6,11 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nontrivial.replay.convolution_algorithms import (
-    channels_last,
-    choose_algorithm,
-    row_major,
-)
+from nontrivial.networks.misread import row_major
+from nontrivial.replay.convolution_algorithms import channels_last, choose_algorithm
 from nontrivial.replay.folding import folded_parameters
 from nontrivial.replay.graph import Graph, Kind, Operation
 from nontrivial.replay.value_numbering import Samples, Value, Values, convolution_geometry
