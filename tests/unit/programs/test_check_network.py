@@ -80,6 +80,7 @@ random, changing, tuples, one_logit, failing, unsaved, weight_norm, pruning = ma
 
 
 MISREAD = """
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -89,6 +90,35 @@ def followed(convolution, classes):
 
 def one_column(classes, channels, size):
     return followed(nn.Conv2d(channels, 4, (3, 16), (1, 2)), classes)
+
+
+class Functional(nn.Module):
+    def __init__(self, channels, computed):
+        super().__init__()
+        self.scaled = nn.Parameter(nn.Conv2d(channels, 4, (3, 16)).weight.detach())
+        self.computed = computed
+        self.last = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        weight = 2 * self.scaled if self.computed else self.scaled
+        return self.last(F.conv2d(x, weight, None, (1, 2)))
+
+
+def functional(classes, channels, size):
+    return followed(Functional(channels, False), classes)
+
+
+def computed(classes, channels, size):
+    return followed(Functional(channels, True), classes)
+
+
+class Deep(nn.Conv3d):
+    def forward(self, x):
+        return super().forward(x.unsqueeze(2)).squeeze(2)
+
+
+def one_depth(classes, channels, size):
+    return followed(Deep(channels, 4, 3, padding=1), classes)
 
 
 def one_tap(classes, channels, size):
@@ -153,6 +183,9 @@ def test_a_bad_network_is_refused_in_one_line(folder, function, message):
     ("function", "message"),
     [
         ("one_column", r"0: on a CPU with AVX-512, .* train on a GPU or in fp32"),
+        ("functional", r"0\.scaled: on a CPU with AVX-512, "),
+        ("computed", r"a computed kernel \(4, 1, 3, 16\): on a CPU with AVX-512, "),
+        ("one_depth", r"0: on a CPU with AVX-512, "),
         ("one_tap", r"0: on a CPU, .* set the dilation to 1 along that axis"),
     ],
 )

@@ -27,6 +27,7 @@ from small_networks import (
 )
 from torch import nn
 
+from nontrivial.networks.misread import SafeConvolutions
 from nontrivial.replay import Replay
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export
@@ -81,13 +82,14 @@ def test_channels_last_networks(make):
     check(model.to(memory_format=torch.channels_last), images)
 
 
-class OneColumn(nn.Module):
-    """Convolves grey images to one column, as torch 2.14 cannot in channels-last memory."""
+class Misread(nn.Module):
+    """Convolves grey images as torch 2.14 cannot in channels-last memory."""
 
-    def __init__(self, forward):
+    def __init__(self, forward, first=None):
         super().__init__()
         torch.manual_seed(0)
-        self.first = nn.Conv2d(1, 4, (3, 6), (1, 3))
+        self.first = first
+        self.weight = nn.Parameter(torch.randn(4, 1, 3, 6))
         self.second = nn.Conv2d(4, 3, (3, 1))
         self.pass_ = forward
 
@@ -95,28 +97,75 @@ class OneColumn(nn.Module):
         return self.second(self.pass_(self, x).relu()).mean((2, 3))
 
 
-@pytest.mark.parametrize("reference", [False, True])
-@pytest.mark.parametrize(
-    ("forward", "method"),
-    [
-        (lambda m, x: m.first(x), "torch.fx"),
-        (lambda m, x: F.conv2d(x, 2 * m.first.weight, m.first.bias, (1, 3)), "torch.fx"),
-        (branching_on_values(lambda m, x: m.first(x)), "full passes"),
-    ],
-    ids=["a kernel", "a computed kernel", "full passes"],
-)
-def test_one_column_of_a_channels_last_network(forward, method, reference):
-    model = OneColumn(forward).eval()
+def by_a_module(m, x):
+    return m.first(x)
+
+
+def by_a_function(m, x):
+    return F.conv2d(x, m.weight, None, (1, 3))
+
+
+def by_a_computed_kernel(m, x):
+    return F.conv2d(x, 2 * m.weight, None, (1, 3))
+
+
+def in_three_dimensions(m, x):
+    return m.first(x.unsqueeze(2)).squeeze(2)
+
+
+MISREAD = {
+    "a module": (by_a_module, nn.Conv2d(1, 4, (3, 6), (1, 3))),
+    "a function": (by_a_function, None),
+    "a computed kernel": (by_a_computed_kernel, None),
+    "one column in 3-D": (in_three_dimensions, nn.Conv3d(1, 4, (1, 3, 6), (1, 1, 3))),
+    "one padded depth": (in_three_dimensions, nn.Conv3d(1, 4, 3, padding=1)),
+}
+
+
+def layout_of(weight):
+    return torch.channels_last if weight.ndim == 4 else torch.channels_last_3d
+
+
+def misread_network(kind, branching):
+    """Return (network in channels-last memory, images, outputs in float64, by target)."""
+    forward, first = MISREAD[kind]
+    model = Misread(branching_on_values(forward) if branching else forward, first).eval()
     images = torch.randn(2, 1, 9, 7)
     expected = naive_loop(model.double(), every_kernel(model), images.double(), 2)
-    model.float().to(memory_format=torch.channels_last)
-    images = images.clone(memory_format=torch.channels_last)
-    assert images.stride(1) == 1
-    replay = Replay(model, (1, 9, 7), every_kernel(model), batch_size=2, reference=reference)
-    assert replay.method == method
+    model.float()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.clone(memory_format=layout_of(parameter))
+    return model, images.clone(memory_format=torch.channels_last), expected
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("branching", [False, True], ids=["traced", "full passes"])
+@pytest.mark.parametrize("kind", MISREAD)
+def test_what_torch_misreads(kind, branching, reference, precision, tolerance):
+    model, images, expected = misread_network(kind, branching)
+    options = {"batch_size": 2, "reference": reference, "precision": precision}
+    replay = Replay(model, (1, 9, 7), every_kernel(model), **options)
+    assert replay.method == ("full passes" if branching else "torch.fx")
     scale = expected["baseline"].abs().max().item()
     for names, output in replay(images):
-        assert all(close(output, expected[name], scale) for name in names)
+        assert all(close(output, expected[name], scale, tolerance) for name in names)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("misread", [False, True])
+def test_only_what_torch_misreads_is_guarded(misread, reference, monkeypatch):
+    model, images, _ = misread_network("a function", branching=False)
+    if not misread:
+        model, images = small_vgg().eval(), digits(2)
+    shape = tuple(images.shape[1:])
+    replay = Replay(model, shape, every_kernel(model), batch_size=2, reference=reference)
+    guarded = []
+    monkeypatch.setattr(SafeConvolutions, "__enter__", lambda self: guarded.append(self) or self)
+    monkeypatch.setattr(SafeConvolutions, "__exit__", lambda *_: None)
+    list(replay(images))
+    assert bool(guarded) == misread
 
 
 def test_images_in_any_memory_format():
