@@ -92,6 +92,15 @@ def test_what_is_misread_is_right(module, size, dtype):
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
+@torch.no_grad()
+def test_other_devices_are_left_alone():
+    module, size = ONE_COLUMN
+    module, images = copy.deepcopy(module).to("meta"), torch.empty(2, 1, *size, device="meta")
+    with SafeConvolutions() as calls:
+        module(images)
+    assert not calls.misread
+
+
 def convolve(images, weight):
     return F.conv2d(images, weight, None, (1, 3))
 

@@ -26,9 +26,9 @@ _CALLING_THEM = (_aten.conv1d, _aten.conv2d, _aten.conv3d, _aten._convolution_mo
 
 
 class SafeConvolutions(TorchDispatchMode):
-    """Computes every convolution from the right memory, whoever calls it inside the block.
+    """Has torch compute every convolution inside the block from the right memory.
 
-    Convolutions that torch computes correctly are not changed.
+    It sees modules, functions and scripts alike. What torch computes correctly stays the same.
 
     Attributes:
         misread: weights of the calls that torch may compute wrongly.
