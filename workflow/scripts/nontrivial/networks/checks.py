@@ -136,9 +136,9 @@ def warn_of_misread_memory(model: nn.Module, channels: int, size: tuple[int, int
         model(torch.zeros(1, channels, *size))
     for name in _owners(model, calls.misread):
         log.warning(
-            "%s: on a CPU with AVX-512, torch 2.14 computes wrong outputs for this convolution"
-            " in bf16 (one input channel per group, and an output of one column with a stride"
-            " along columns only, or padded images of depth one); train on a GPU or in fp32",
+            "%s: on a CPU with AVX-512, torch 2.14 may compute wrong outputs for this"
+            " convolution in bf16 (one input channel per group, and an output of one column with a"
+            " stride along columns only, or padded images of depth one); train on a GPU or in fp32",
             name,
         )
     for name in _owners(model, calls.dilating):
