@@ -1,6 +1,10 @@
 """Convolutions that torch may compute from the wrong memory."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nontrivial.networks.misread import SafeConvolutions
+
+SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 
 ONE_COLUMN = nn.Conv2d(1, 4, (3, 6), (1, 3), bias=False), (9, 7)
 ONE_COLUMN_3D = nn.Conv3d(1, 4, (2, 3, 6), (1, 1, 3)), (4, 9, 7)
@@ -111,11 +117,6 @@ def by_lists_of_one(images, weight):
     return torch.convolution(images, weight, None, (1, 3), (0,), (1,), False, (0,), 1)
 
 
-def conditionally(images, weight):
-    branches = convolve, lambda x, w: 2 * convolve(x, w)
-    return torch.cond(images.sum() < 1e9, *branches, (images, weight))
-
-
 ways = {
     "a function": convolve,
     "padding by name": lambda x, w: F.conv2d(x, w, None, (1, 3), "valid"),
@@ -123,7 +124,6 @@ ways = {
     "an operator": lambda x, w: torch.ops.aten.conv2d(x, w, None, (1, 3)),
     "lists of one": by_lists_of_one,
     "a trace": None,
-    "torch.cond": conditionally,
 }
 
 
@@ -143,6 +143,15 @@ def test_whoever_calls_a_convolution(way, mode):
 
 
 @torch.no_grad()
+def test_a_conditional_network_runs():
+    images, weight = torch.randn(2, 3, 5, 5), torch.randn(2, 3, 3, 3)
+    branches = F.conv2d, lambda x, w: 2 * F.conv2d(x, w)
+    with SafeConvolutions():
+        found = torch.cond(images.sum() < 1e9, *branches, (images, weight))
+    torch.testing.assert_close(found, F.conv2d(images, weight))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(
     ("stride", "dilation", "expected"),
     [(2, 2, [2, 1]), ((2, 1), 2, [2, 2]), (2, (2, 1), [2, 1])],
@@ -155,3 +164,14 @@ def test_one_tap_with_a_stride_has_no_dilation(stride, dilation, expected):
     assert list(reached) == expected
     assert len(calls.dilating) == (expected != list(module.dilation))
     assert not calls.misread
+
+
+def test_the_guard_does_not_import_the_compiler():
+    """It takes a second of CPU time, in each job that predicts."""
+    code = (
+        "import sys, torch; from nontrivial.networks.misread import SafeConvolutions\n"
+        "with SafeConvolutions(): torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 1, 1))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

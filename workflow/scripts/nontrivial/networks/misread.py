@@ -10,7 +10,6 @@ need one input channel per group and a kernel of several columns:
 - One tap along an axis with a dilation and a stride. In bf16, this sometimes ends the process.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +27,8 @@ _CALLING_THEM = (_aten.conv1d, _aten.conv2d, _aten.conv3d, _aten._convolution_mo
 class SafeConvolutions(TorchDispatchMode):
     """Has torch compute every convolution inside the block from the right memory.
 
-    It sees modules, functions and scripts alike. What torch computes correctly stays the same.
+    It sees modules, functions and scripts alike, but not the functions that torch.cond calls. What
+    torch computes correctly stays the same.
 
     Attributes:
         misread: weights of the calls that torch may compute wrongly.
@@ -43,6 +43,11 @@ class SafeConvolutions(TorchDispatchMode):
         self.misread: list[Tensor] = []
         self.dilating: list[Tensor] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: to keep torch.compile out, torch would import it, a second of CPU time."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -53,20 +58,13 @@ class SafeConvolutions(TorchDispatchMode):
         """Call an operator, with safe arguments if it is a convolution."""
         kwargs = kwargs or {}
         if isinstance(func, torch._ops.HigherOrderOperator):
-            args = tuple(self._guarded(part) if callable(part) else part for part in args)
-        elif func.overloadpacket in _CALLING_THEM:
+            return func(*args, **kwargs)
+        if func.overloadpacket in _CALLING_THEM:
             with self:
                 return func.decompose(*args, **kwargs)
-        elif func.overloadpacket in _CONVOLUTIONS and not args[_TRANSPOSED] and args[0].is_cpu:
+        if func.overloadpacket in _CONVOLUTIONS and not args[_TRANSPOSED] and args[0].is_cpu:
             args = self._safe(*args)
         return func(*args, **kwargs)
-
-    def _guarded(self, function: Callable) -> Callable:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return call
 
     def _safe(
         self,
