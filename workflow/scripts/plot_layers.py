@@ -95,7 +95,8 @@ def _draw(outcomes: ExperimentOutcomes, layers: list[Outcome], width: float) -> 
         axes = figure_style.axes_mm(figure, LEFT_MM, top, plot_width, ROW_MM)
         _draw_row(axes, outcomes.baseline, layers[start:stop], labels[start:stop])
         axes.set_xlim(-0.8, longest + 0.8)
-        axes.set_ylim(lowest - HALF_A_MARK * (highest - lowest), highest * TOP_OF_AXIS)
+        if highest > lowest:
+            axes.set_ylim(lowest - HALF_A_MARK * (highest - lowest), highest * TOP_OF_AXIS)
         axes.set_ylabel(f"{metric} ({outcomes.split})")
         top += ROW_MM + extra
     figure_style.note(figure, text, outcomes.demonstration)

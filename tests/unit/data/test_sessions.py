@@ -1,7 +1,9 @@
 """Names of several scans of one subject are refused; names of different subjects are not."""
 
+import hashlib
 import json
 import re
+import uuid
 
 import pytest
 import yaml
@@ -111,6 +113,12 @@ SCANS_OF_ONE = [
     (each("P{s:02d}_{m}", "v1_a", "v1_b", "v2_a", "v2_b"), "P01"),
     (each("P{s:02d}_{m}", "v1_3T", "v2_3T", "v1_7T"), "P01"),
     (each("P{s:02d}_{m}", "20190101_1", "20190101_2", "20200202_1"), "P01"),
+    ([f"study_20{y}0112_{s:04d}" for s in MANY for y in (10, 13)], "0001"),
+    (each("MR_visit{m}_{s:03d}", 1, 2), "001"),
+    (each("{m}_{s:03d}", "bl", "m06", "m12"), "001"),
+    (each("d{m}_rat{s:02d}", 0, 7), "rat01"),
+    (each("patient{s:03d}_frame{m:02d}", *range(1, 14)), "patient001"),
+    (each("case{s:02d}_slice{m:03d}", *range(1, 20)), "case01"),
 ]
 SUBJECTS = [
     [f"hippocampus_{n:03d}" for n in range(1, 395)],
@@ -153,6 +161,8 @@ SUBJECTS = [
     [f"sub-A-{n:03d}" for n in MANY],
     [f"{group}_{n:02d}" for group in ("control", "patient") for n in MANY],
     [f"HC{n:03d}" for n in MANY] + [f"PT{n:03d}" for n in MANY],
+    [f"PETCT_{hashlib.sha256(str(n).encode()).hexdigest()[:10]}" for n in range(500)],
+    [str(uuid.UUID(int=n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)) for n in range(500)],
     ["anna", "bert", "carl"],
     ["001_baseline", "002_followup", "003_baseline"],
     ["only"],
@@ -246,6 +256,7 @@ def test_no_advice_divides_a_subject(tmp_path, identifier, end, number):
         each("s{m}_p{s}", 1, 2, subjects=(1, 2)),
         each("s{m}_p{s}", 1, 2, 3, subjects=(1, 2, 3)),
         each("day{m}_p{s}", 1, 2, subjects=(1, 2)),
+        [f"MR_tp{v}_S{site}_{s:03d}" for site in (1, 2) for s in (3, 4) for v in (0, 1)],
         [f"x{s}_{v}_{r}" for s in (188, 189, 190) for v in range(1, 10) for r in (1, 2)],
     ],
 )

@@ -29,13 +29,13 @@ _DATE = (
 )
 _WORD = (
     "(?:ses|sess|session|visit|vis|scan|rescan|test|retest|run|tp|timepoint|time|followup|follow-up|fu"
-    "|fup|baseline|bl|screening|month|mo|week|wk|year|yr|day|exam|acq|rep|repeat|frame|phase|echo"
+    "|fup|baseline|bl|screening|month|mo|week|wk|year|yr|day|exam|acq|rep|repeat|frame|phase|echo|slice"
     "|pre|post|preop|postop|mr|mri|sc|init|initial|before|after|left|right|lh|rh|l|r|ed|es"
     "|t1|t2|t1w|t2w|t1c|t1ce|t1gd|flair|pd|pdw|dwi|adc)"
 )
 _DATE_FIRST = re.compile(_DATE)
 _MARKER_FIRST = re.compile(
-    rf"(?:{_DATE}|{_WORD}(?:[-_]?[0-9]{{1,2}})?|[vt][0-9]{{1,2}})[-_. +]+", re.IGNORECASE
+    rf"(?:{_DATE}|{_WORD}(?:[-_]?[0-9]{{1,2}})?|[vmtdwy][0-9]{{1,3}})[-_. +]+", re.IGNORECASE
 )
 _MARKER_LAST = re.compile(
     rf"[-_. +]+(?P<marker>{_WORD}(?:[-_]?[0-9]+)?|[vmtdwy][0-9]{{1,3}}|{_DATE})(?![A-Za-z0-9])",
@@ -180,7 +180,10 @@ def _ways(names: Sequence[str], constant: set[str]) -> Iterator[tuple[list[ScanN
     for number in reversed(range(max(map(len, numbered.values()), default=0))):
         ends = [t[number].end() if t[number:] else len(name) for name, t in numbered.items()]
         yield _cut(names, ends), MOST_SCANS
-    yield _cut(names, [_glued(name, tokens) for name, tokens in numbered.items()]), 0
+    glued = [_glued(name, tokens) for name, tokens in numbered.items()]
+    # In only some of many hexadecimal names, a letter follows a number by chance.
+    if all(end < len(name) for end, name in zip(glued, names, strict=True)):
+        yield _cut(names, glued), 0
     yield _cut(names, [_before_marker(name, constant) for name in names]), 0
 
 
@@ -205,7 +208,9 @@ def _are_scans(scans: Sequence[ScanName], most: int) -> bool:
     repeated = [scan for scan in scans if groups[scan.subject][1:]]
     average = len(repeated) / len({scan.subject for scan in repeated})
     ends = {scan.name[scan.end :] for scan in repeated}
-    are_few = len(ends) <= len(groups) or (most > 0 and _are_marked(repeated))
+    if most > 0 and _are_marked(repeated):
+        return True
+    are_few = len(ends) <= len(groups)
     return average <= most or (average <= MOST_SCANS_OF_A_KIND and are_few)
 
 
@@ -237,7 +242,7 @@ def _are_markers(scans: Sequence[ScanName]) -> bool:
     markers = {scan.name[: scan.start] for scan in scans}
     subjects = {scan.subject for scan in scans}
     numbered = [marker for marker in markers if re.search("[0-9]", marker)]
-    if all(_DATE_FIRST.match(marker) for marker in numbered):
+    if all(re.search(rf"(?:^|[-_. +]){_DATE}", marker) for marker in numbered):
         return not numbered or not any(re.fullmatch("[0-9]{1,2}", s) for s in subjects)
     return len(markers) < len(subjects)
 
@@ -247,7 +252,9 @@ def _after_marker(name: str, constant: set[str]) -> ScanName:
     start = 0
     for token in _TOKEN.finditer(name):
         start = token.start()
-        if token[0] not in constant or _MARKER_FIRST.match(name, start):
+        marker = _MARKER_FIRST.match(name, start)
+        varies = marker and any(t[0] not in constant for t in _TOKEN.finditer(marker[0]))
+        if token[0] not in constant or varies:
             break
     marker = _MARKER_FIRST.match(name, start)
     return ScanName(name, marker.end() if marker else 0, len(name))
