@@ -139,6 +139,15 @@ def test_pairs_of_sessions(tmp_path):
         assert pair.label.name == pair.image.name.replace("T1w.nii.gz", "dseg.nii")
 
 
+def test_labels_beside_images_are_no_images(tmp_path):
+    names = [f"p{n}/p{n}_frame{frame}" for n in (1, 2) for frame in ("01", "12")]
+    touch(tmp_path, *(f"{name}{end}.nii" for name in names for end in ("", "_gt")))
+    images = "{subject}/{subject}_frame{frame}.nii"
+    found_pairs = pairs.from_patterns(images, images.replace(".nii", "_gt.nii"), tmp_path)
+    assert [pair.source for pair in found_pairs] == [f"{name}.nii" for name in names]
+    assert [pair.label.name for pair in found_pairs] == [f"{name[3:]}_gt.nii" for name in names]
+
+
 def test_a_label_for_all_sessions_of_a_subject(tmp_path):
     touch(tmp_path, "a/1_x.nii", "a/1_y.nii", "a/2_x.nii", "b/1.nii", "b/2.nii")
     found_pairs = pairs.from_patterns("a/{subject}_{session}.nii", "b/{subject}.nii", tmp_path)

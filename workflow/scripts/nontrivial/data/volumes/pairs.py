@@ -93,7 +93,10 @@ def from_patterns(images: str, labels: str, data_dir: Path) -> list[Pair]:
     check_fetched([*found_images.dangling, *found_labels.dangling])
     if not (found_images.matches and found_labels.matches):
         check_there({"images": images, "labels": labels}, data_dir)
-    image_of = _by_values(found_images.matches, common)
+    # A wildcard of images may match the suffix of a label: {frame} does 01_gt.
+    label_files = {match.path for match in found_labels.matches}
+    only_images = [match for match in found_images.matches if match.path not in label_files]
+    image_of = _by_values(only_images or found_images.matches, common)
     label_of = _by_values(found_labels.matches, common)
     for left, right, kind, there in (
         (image_of, label_of, "label", labels),
