@@ -208,7 +208,9 @@ def test_cancelled_and_requeued_jobs_a_lost_node_and_a_killed_snakemake(
     lost = run.training(waiting)
     cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=DOWN", "Reason=test")
     run.wait_for(lambda: run.training(waiting).state == "PENDING", "the loss of the node")
-    cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=RESUME")
+    # It may be back already: its daemon registers it again (ReturnToService=2).
+    if "State=DOWN" in cluster.run("scontrol", "show", "node", lost.nodes):
+        cluster.run("scontrol", "update", f"NodeName={lost.nodes}", "State=RESUME")
 
     # Snakemake resubmits only the cancelled job; SLURM restarts the others.
     run.wait_for(lambda: len(run.submitted()) == 1 + 3 + 1, "the second attempt")
